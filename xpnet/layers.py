@@ -1,0 +1,279 @@
+"""Layers: each is a function and its pullback.
+
+``forward(x, *parameters, *statistics, train=..., noise=...)`` returns the output, a pullback, and what the
+batch says of the running statistics. ``pullback(dy, into=None, wrt_input=True)`` returns the gradient with
+respect to the input and those of the parameters, in their order. Arrays come in and go out by the names
+that the layer declares; a layer holds none.
+
+Axes: the last is features, the one before it the batch, and those in front are independent models. No layer
+asks how many there are: it broadcasts. A parameter of shape (*models, ...) or a plain one will do.
+
+A new layer is a frozen dataclass with these members, decorated with ``@layer``, and an entry in
+``gradcheck.CASES`` (a test asks for it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from .backend import Array, is_complex, matmul, namespace, ones_row, real
+from .initializers import He, Initializer
+
+__all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "Linear", "ReLU", "Standardize", "layer"]
+
+Pullback = Callable[..., tuple[Array | None, tuple[Array, ...]]]
+Forward = tuple[Array, Pullback, tuple[Array, ...]]
+LAYERS: dict[str, type[Layer]] = {}
+
+
+def layer(cls: type[Any]) -> type[Any]:
+    """Register a layer under its name, so that files can name it and the gradient check asks for it."""
+    LAYERS[cls.__name__] = cls
+    return cls
+
+
+class Layer:
+    """What all layers share: the names of their arrays. See the module's text for ``forward``."""
+
+    parameters: ClassVar[tuple[str, ...]] = ()
+    weights: ClassVar[tuple[str, ...]] = ()  # those of the parameters that the L2 penalty takes
+    statistics: ClassVar[tuple[str, ...]] = ()
+    noisy: ClassVar[bool] = False  # takes uniform draws of its input's shape when it trains
+
+    def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each array, for an input of ``features`` features."""
+        return {}
+
+    def initial(self, name: str) -> Any:
+        """Give the value that array ``name`` starts from: a number, or an initializer."""
+        return 0.0
+
+    def out_features(self, features: int) -> int:
+        """Give the width of the output, for an input of ``features`` features."""
+        return features
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Give the output, the pullback, and the batch's statistics."""
+        raise NotImplementedError
+
+
+def batch_sum(x: Array) -> Array:
+    """Sum over the batch, keeping the axis: (..., n, k) to (..., 1, k)."""
+    return ones_row(x) @ x
+
+
+def side_by_side(w: Array) -> Array:
+    """Put the models' matrices side by side: (*models, n, k) to (n, models * k). A view where it can be."""
+    xp = namespace(w)
+    return xp.reshape(xp.moveaxis(w, -2, 0), (w.shape[-2], -1))
+
+
+def apart(wide: Array, like: tuple[int, ...]) -> Array:
+    """Undo ``side_by_side``: (n, models * k) to (*models, n, k) with models and k those of ``like``."""
+    xp = namespace(wide)
+    return xp.moveaxis(xp.reshape(wide, (wide.shape[0], *like[:-2], like[-1])), 0, -2)
+
+
+@layer
+@dataclass(frozen=True)
+class Linear(Layer):
+    """The dense layer ``x @ W + b``.
+
+    Models that share their input (a minibatch of a sweep) are one wide product.
+
+    Parameters
+    ----------
+    out_width : int
+        Number of outputs.
+    initializer : Initializer
+        Standard deviation of the initial W; b starts at 0.
+    """
+
+    out_width: int
+    initializer: Initializer = field(default_factory=He)
+    parameters: ClassVar[tuple[str, ...]] = ("W", "b")
+    weights: ClassVar[tuple[str, ...]] = ("W",)
+
+    def __post_init__(self) -> None:
+        if self.out_width < 1:
+            raise ValueError(f"Linear: expected at least 1 output, got out_width={self.out_width}")
+
+    def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
+        """Give the shapes of W (in, out) and b (out,)."""
+        return {"W": (features, self.out_width), "b": (self.out_width,)}
+
+    def initial(self, name: str) -> Any:
+        """Give the initializer of W, 0 for b."""
+        return self.initializer if name == "W" else 0.0
+
+    def out_features(self, features: int) -> int:
+        """Give the number of outputs."""
+        return self.out_width
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Give ``x @ W + b`` for x (..., n, in)."""
+        W, b = arrays
+        shared = x.ndim == 2 and W.ndim > 2
+        z = apart(x @ side_by_side(W), W.shape) if shared else x @ W
+        z = z + b[..., None, :]
+
+        def pullback(dz: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            to = into[0] if into else None
+            if shared:
+                dW = matmul(x.mT, side_by_side(dz), None if to is None else side_by_side(to))
+                dW = apart(dW, dz.shape)
+            else:
+                dW = matmul(x.mT, dz, to)
+            return (dz @ W.mT if wrt_input else None), (dW, batch_sum(dz)[..., 0, :])
+
+        return z, pullback, ()
+
+
+@layer
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """Batch normalisation: each feature to mean 0 and variance 1 over the batch, then ``gamma * x + beta``.
+
+    Ioffe and Szegedy, "Batch normalization", ICML 2015, algorithms 1 and 2, with the biased variance in
+    both; predictions use running statistics.
+
+    Parameters
+    ----------
+    momentum : float
+        The running statistics' share that stays at each update; the first batch sets them.
+    eps : float
+        Added to the variance.
+    """
+
+    momentum: float = 0.9
+    eps: float = 1e-5
+    parameters: ClassVar[tuple[str, ...]] = ("gamma", "beta")
+    statistics: ClassVar[tuple[str, ...]] = ("mean", "var")
+
+    def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
+        """Give the shape (features,) of all four arrays."""
+        return dict.fromkeys((*self.parameters, *self.statistics), (features,))
+
+    def initial(self, name: str) -> Any:
+        """Give 1 for gamma and var, 0 for beta and mean."""
+        return 1.0 if name in ("gamma", "var") else 0.0
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Normalise x (..., n, k) with the batch's statistics (train), else with the running ones."""
+        gamma, beta, mean, var = (a[..., None, :] for a in arrays)
+        n = x.shape[-2]
+        if train:
+            if n < 2:
+                raise ValueError(
+                    "BatchNorm: expected at least 2 examples in a training batch, got 1: one example has no "
+                    "variance, and the output would be beta whatever the input. Use a batch_size of at least 2, "
+                    "or train=False to use the running statistics"
+                )
+            mean = batch_sum(x) * (1.0 / n)
+            centred = x - mean
+            var = batch_sum(centred * centred) * (1.0 / n)
+        else:
+            centred = x - mean
+        inverse = 1.0 / namespace(x).sqrt(var + self.eps)
+        scale = gamma * inverse
+        y = centred * scale + beta
+
+        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            # With x_hat = centred * inverse:  dbeta = sum dy,  dgamma = sum dy x_hat,
+            # dx = gamma * inverse * (dy - mean(dy) - x_hat * mean(dy x_hat)).
+            dbeta = batch_sum(dy)
+            dgamma = batch_sum(dy * centred) * inverse
+            if train:
+                dx = dy - dbeta * (1.0 / n) - centred * (dgamma * inverse * (1.0 / n))
+            else:
+                dx = dy
+            return dx * scale, (dgamma[..., 0, :], dbeta[..., 0, :])
+
+        return y, pullback, ((mean[..., 0, :], var[..., 0, :]) if train else ())
+
+
+@layer
+@dataclass(frozen=True)
+class ReLU(Layer):
+    """``max(x, 0)``; its derivative at 0 is taken as 0."""
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Give ``max(x, 0)``, of the real part where x is complex."""
+        xp = namespace(x)
+        y = xp.where(xp.real(x) > 0, x, 0.0) if is_complex(x) else xp.maximum(x, 0.0)
+
+        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            return xp.where(real(y) > 0, dy, 0.0), ()
+
+        return y, pullback, ()
+
+
+@layer
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """Inverted dropout: zero each input with probability ``rate`` and divide the others by ``1 - rate``.
+
+    Srivastava et al., "Dropout", JMLR 15, 2014, section 10 (scaling at training time). The uniform draws
+    come in as ``noise``, so that the layer is a function.
+
+    Parameters
+    ----------
+    rate : float or array
+        The probability, in [0, 1); a sequence gives one per model, as an array (models, 1, 1) in ``forward``.
+    """
+
+    rate: Any = 0.5
+    noisy: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for rate in self.rate if isinstance(self.rate, list | tuple) else [self.rate]:
+            if isinstance(rate, int | float) and not 0.0 <= rate < 1.0:
+                raise ValueError(f"Dropout: expected a rate of at least 0 and below 1, got {rate}")
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Drop inputs where ``noise`` (uniform in [0, 1), of x's shape or broadcasting to it) is below rate."""
+        if not train:
+            return x, lambda dy, into=None, wrt_input=True: (dy, ()), ()
+        if noise is None:
+            raise ValueError("Dropout: expected uniform draws (noise=) in training, got none")
+        xp = namespace(x)
+        mask = xp.astype(noise >= self.rate, x.dtype) / (1.0 - self.rate)
+
+        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            return dy * mask, ()
+
+        return x * mask, pullback, ()
+
+
+@layer
+@dataclass(frozen=True)
+class Standardize(Layer):
+    """``(x - offset) * scale`` per feature, from integers to the network's dtype.
+
+    The training data's mean and 1 / standard deviation, set by ``Trainer.fit`` before the first update; a
+    feature that does not vary gets scale 1. So a network takes raw pixels, and carries its own scaling.
+    """
+
+    statistics: ClassVar[tuple[str, ...]] = ("offset", "scale")
+
+    def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
+        """Give the shape (features,) of both arrays."""
+        return dict.fromkeys(self.statistics, (features,))
+
+    def initial(self, name: str) -> Any:
+        """Give 0 for the offset, 1 for the scale."""
+        return 0.0 if name == "offset" else 1.0
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Standardise x (..., n, k) of any real dtype."""
+        offset, scale = arrays
+        xp = namespace(x)
+        if xp.isdtype(x.dtype, "integral") or xp.isdtype(x.dtype, "bool"):
+            x = xp.astype(x, offset.dtype)
+
+        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            return (dy * scale if wrt_input else None), ()
+
+        return (x - offset) * scale, pullback, ()

@@ -1,0 +1,335 @@
+"""Networks: layers in a row (``Sequential``), and such a row with its arrays (``Network``)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import random
+from .backend import Array, Device, check_same_device, namespace
+from .buffers import Buffers
+from .initializers import He, Initializer
+from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
+from .losses import softmax
+
+__all__ = ["Network", "Sequential", "mlp"]
+
+
+class Sequential:
+    """Layers in a row: a function of its arrays and its input.
+
+    The k-th layer that owns a ``W`` calls it ``W1``, ``W2``, ..., and so for every name: with batch norm
+    after each hidden layer, ``gamma1`` belongs to ``W1``.
+
+    Parameters
+    ----------
+    in_features : int
+        Width of the input.
+    layers : sequence of Layer
+        The layers, first to last.
+
+    Attributes
+    ----------
+    shapes : dict of str to tuple of int
+        Shape of each array by name, the model axis left out.
+    parameters, weights, statistics : tuple of str
+        Names of the trained arrays, of those the L2 penalty takes, and of the running statistics.
+    out_features : int
+        Width of the output.
+    """
+
+    def __init__(self, in_features: int, layers: Sequence[Layer]) -> None:
+        if in_features < 1 or not layers:
+            raise ValueError(f"expected at least 1 feature and 1 layer, got {in_features} and {len(layers)}")
+        self.in_features, self.layers = in_features, tuple(layers)
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.widths: list[int] = []  # of each layer's input
+        self._names: list[tuple[str, ...]] = []
+        parameters, weights, statistics, counts = [], [], [], dict[str, int]()
+        width = in_features
+        for layer in self.layers:
+            numbered = {}
+            for name, shape in layer.shapes(width).items():
+                counts[name] = counts.get(name, 0) + 1
+                numbered[name] = f"{name}{counts[name]}"
+                self.shapes[numbered[name]] = shape
+            parameters += [numbered[name] for name in layer.parameters]
+            weights += [numbered[name] for name in layer.weights]
+            statistics += [numbered[name] for name in layer.statistics]
+            self._names.append(tuple(numbered[name] for name in (*layer.parameters, *layer.statistics)))
+            self.widths.append(width)
+            width = layer.out_features(width)
+        self.parameters, self.weights, self.statistics = tuple(parameters), tuple(weights), tuple(statistics)
+        self.out_features = width
+
+    def __repr__(self) -> str:
+        return f"Sequential({self.in_features}, {list(self.layers)})"
+
+    def bind(self, device: Device, dtype: str) -> Sequential:
+        """Give the same network with its hyper-parameter arrays on ``device``."""
+        return Sequential(self.in_features, [bind(layer, device, dtype, axes=2) for layer in self.layers])
+
+    def models(self) -> tuple[int, ...]:
+        """Give the model axis that the layers' own hyper-parameters have, () for none."""
+        values = [v for x in self.layers for v in (*vars(x).values(), *vars(vars(x).get("initializer")or x).values())]
+        sizes = {len(v) for v in values if is_array(v)}
+        if len(sizes) > 1:
+            raise ValueError(f"expected hyper-parameter arrays of one length, got lengths {sorted(sizes)}")
+        return tuple(sizes)
+
+    def allocate(self, models: tuple[int, ...], device: Device, dtype: str) -> tuple[Buffers, Buffers, Buffers]:
+        """Allocate the parameters, the running statistics, and the arrays that describe the input."""
+        first = self.weights[:1] if models else ()
+        groups = [first, self.weights[len(first) :], [p for p in self.parameters if p not in self.weights]]
+        inputs = [n for names, x in zip(self._names, self.layers, strict=True)
+                  if isinstance(x, Standardize) for n in names]
+        running = [s for s in self.statistics if s not in inputs]
+        shaped = [{name: self.shapes[name] for name in group} for group in groups if group]
+        return (
+            Buffers(shaped, models, device, dtype, wide=first[0] if first else ""),
+            Buffers([{s: self.shapes[s] for s in running}] if running else [], models, device, dtype),
+            Buffers([{s: self.shapes[s] for s in inputs}] if inputs else [], (), device, dtype),
+        )
+
+    def initialize(self, arrays: Mapping[str, Array], seed: int | Sequence[int], device: Device, dtype: str) -> None:
+        """Write the initial values into ``arrays``: draws of (seed, name), the same on every backend."""
+        for layer, names in zip(self.layers, self._names, strict=True):
+            for own, name in zip((*layer.parameters, *layer.statistics), names, strict=True):
+                value = layer.initial(own)
+                if hasattr(value, "std"):
+                    shape = self.shapes[name]
+                    value = device.asarray(random.normal(seed, name, shape, value.std(*shape)), dtype)
+                arrays[name][...] = value
+
+    def noise_shapes(self, n: int) -> dict[str, tuple[int, int]]:
+        """Give the shapes of the uniform draws that training on ``n`` examples takes, by name."""
+        noisy = [width for layer, width in zip(self.layers, self.widths, strict=True) if layer.noisy]
+        return {f"noise{i + 1}": (n, width) for i, width in enumerate(noisy)}
+
+    def forward(
+        self, arrays: Mapping[str, Array], x: Array, *, train: bool = False, noise: Mapping[str, Array] | None = None
+    ) -> tuple[Array, Callable[..., tuple[Array | None, dict[str, Array]]], list[Array]]:
+        """Give the outputs, the pullback and the batch's statistics.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+            Parameters and running statistics by name.
+        x : array of shape (n, in_features), or (*models, n, in_features)
+            The input; models share one without model axes.
+        train : bool
+            Use the batch's statistics, and drop out.
+        noise : mapping of str to array
+            Uniform draws for the dropout layers, of the shapes that ``noise_shapes`` gives.
+
+        Returns
+        -------
+        outputs : array of shape (*models, n, out_features)
+        pullback : function
+            From the outputs' gradient to the input's (None if not asked for) and a dict of the parameters'.
+            ``into`` names arrays to write the gradients to.
+        statistics : list of array
+            The batch's value of each running statistic, in the order of ``statistics``.
+        """
+        pullbacks: list[Any] = []
+        statistics: list[Array] = []
+        drawn = 0
+        for layer, names in zip(self.layers, self._names, strict=True):
+            u = None
+            if layer.noisy and noise:
+                drawn += 1
+                u = noise[f"noise{drawn}"]
+            x, pull, batch = layer.forward(x, *[arrays[name] for name in names], train=train, noise=u)
+            pullbacks.append(pull)
+            statistics += batch
+
+        def pullback(
+            dy: Array, into: Mapping[str, Array] | None = None, wrt_input: bool = True
+        ) -> tuple[Array | None, dict[str, Array]]:
+            gradients: dict[str, Array] = {}
+            dx: Array | None = dy
+            for i in range(len(pullbacks) - 1, -1, -1):
+                names = self._names[i][: len(self.layers[i].parameters)]
+                if not (wrt_input or i >= self._first):
+                    return None, gradients  # nobody needs what is left
+                to = [into[name] for name in names] if into else None
+                dx, own = pullbacks[i](dx, to, wrt_input or i > self._first)
+                for j, name in enumerate(names):
+                    if to and own[j] is not to[j]:
+                        to[j][...] = own[j]
+                    gradients[name] = own[j]
+            return dx, gradients
+
+        return x, pullback, statistics
+
+    @property
+    def _first(self) -> int:
+        """Index of the first layer that has parameters: the pass back ends there."""
+        return next((i for i, layer in enumerate(self.layers) if layer.parameters), 0)
+
+    def config(self) -> dict[str, Any]:
+        """Describe the network in plain values (JSON)."""
+        return {"in_features": self.in_features, "layers": [describe(layer) for layer in self.layers]}
+
+
+def is_array(value: Any) -> bool:
+    """Tell whether a hyper-parameter has a model axis."""
+    return hasattr(value, "__len__") and not isinstance(value, str)
+
+
+def bind(thing: Any, device: Device, dtype: str, *, axes: int) -> Any:
+    """Give a copy of a dataclass with its sequences as arrays (models, 1, ...) on ``device``: ``axes`` ones."""
+    arrays = {
+        f.name: device.asarray(getattr(thing, f.name), dtype)[(..., *[None] * axes)]
+        for f in dataclasses.fields(thing)
+        if is_array(getattr(thing, f.name))
+    }
+    return dataclasses.replace(thing, **arrays) if arrays else thing
+
+
+def describe(thing: Any) -> Any:
+    """Describe a layer, initializer, optimiser or schedule in plain values: its type and its fields."""
+    if dataclasses.is_dataclass(thing):
+        fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        return {"type": type(thing).__name__, **fields}
+    return [describe(v) for v in thing] if is_array(thing) else thing
+
+
+def mlp(
+    in_features: int,
+    hidden: Sequence[int],
+    out_features: int,
+    *,
+    batch_norm: bool = False,
+    dropout: Any = 0.0,
+    initializer: Initializer | None = None,
+    standardize: bool = False,
+) -> Sequential:
+    """Make a multilayer perceptron: Linear, BatchNorm, ReLU, Dropout for each hidden layer, then Linear.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Widths of the input and the output.
+    hidden : sequence of int
+        Widths of the hidden layers; empty for a linear model.
+    batch_norm : bool
+        Normalise each hidden layer before its ReLU.
+    dropout : float or sequence of float
+        Rate of the dropout after each ReLU; 0 leaves the layer out.
+    initializer : Initializer, optional
+        Of the weight matrices, He by default.
+    standardize : bool
+        Begin with a layer that standardises the features with the training data's mean and deviation.
+
+    Returns
+    -------
+    Sequential
+    """
+    weights = initializer or He()
+    layers: list[Layer] = [Standardize()] if standardize else []
+    for width in hidden:
+        layers.append(Linear(width, weights))
+        if batch_norm:
+            layers.append(BatchNorm())
+        layers.append(ReLU())
+        if is_array(dropout) or dropout:
+            layers.append(Dropout(dropout))
+    return Sequential(in_features, [*layers, Linear(out_features, weights)])
+
+
+class Network:
+    """A ``Sequential`` with its arrays: what training gives, and what predicts.
+
+    Parameters
+    ----------
+    architecture : Sequential
+        The layers.
+    arrays : mapping of str to array
+        Parameters and running statistics by name.
+    """
+
+    def __init__(self, architecture: Sequential, arrays: Mapping[str, Array]) -> None:
+        missing = [name for name in architecture.shapes if name not in arrays]
+        if missing:
+            raise ValueError(f"the network needs arrays named {', '.join(missing)}; got {', '.join(arrays) or 'none'}")
+        for name, shape in architecture.shapes.items():
+            got = tuple(arrays[name].shape)
+            if got[max(len(got) - len(shape), 0) :] != shape:
+                raise ValueError(f"{name}: expected shape {shape} (behind any model axes), got {got}")
+        self.architecture, self.arrays = architecture, dict(arrays)
+        self.device = check_same_device(**self.arrays)
+
+    def __repr__(self) -> str:
+        return f"Network({self.architecture!r} on {self.device.name})"
+
+    def __call__(self, x: Array, *, block: int = 1000) -> Array:
+        """Give the outputs for x (n, in_features) as (*models, n, out_features), block by block.
+
+        Raises
+        ------
+        ValueError
+            If x has another width or lies on another device.
+        """
+        x = check_features(x, self.architecture, self.device)
+        xp, dtype = self.device.xp, self.arrays[self.architecture.parameters[0]].dtype
+        parts = []
+        with self.device.activate():
+            for start in range(0, max(x.shape[-2], 1), block):
+                part = to_float(x[..., start : start + block, :], self.architecture, dtype)
+                parts.append(self.architecture.forward(self.arrays, part)[0])
+            return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
+
+    def predict_proba(self, x: Array) -> Array:
+        """Give the classes' probabilities (*models, n, classes)."""
+        return softmax(self(x))
+
+    def predict(self, x: Array) -> Array:
+        """Give the index of the likeliest class (*models, n)."""
+        return self.device.xp.argmax(self(x), axis=-1)
+
+    def member(self, index: int) -> Network:
+        """Give one model of several as an ordinary network."""
+        shapes = self.architecture.shapes
+        one = {name: a[index, ...] if a.ndim > len(shapes[name]) else a for name, a in self.arrays.items()}
+        return Network(self.architecture, one)
+
+    def save(self, path: str | Path) -> None:
+        """Write the arrays and the architecture to a safetensors file; ``load`` reads it."""
+        from .checkpoint import save_network
+
+        save_network(path, self)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | Device = "cpu") -> Network:
+        """Read a file that ``save`` wrote."""
+        from .checkpoint import load_network
+
+        return load_network(path, device)
+
+
+def to_float(x: Array, architecture: Sequential, dtype: Any) -> Array:
+    """Bring a batch to the network's dtype, unless the network itself begins by doing so."""
+    if x.dtype == dtype or (isinstance(architecture.layers[0], Standardize) and not namespace(x).isdtype(
+            x.dtype, "real floating")):
+        return x
+    return namespace(x).astype(x, dtype)
+
+
+def check_features(x: Array, architecture: Sequential, device: Device) -> Array:
+    """See that ``x`` is an input for the network: its kind, its width, its device."""
+    if not hasattr(x, "shape"):
+        raise TypeError(f"features: expected an array of shape (n, {architecture.in_features}), got "
+                        f"{type(x).__name__}; wrap it in numpy.asarray(...)")
+    here = Device.of(x)
+    if here != device:
+        raise ValueError(f"features are on {here.name}, the network on {device.name}; bring them together with "
+                         f"network.device.asarray(x)")
+    xp = device.xp
+    if x.ndim < 2 or x.shape[-1] != architecture.in_features:
+        raise ValueError(f"features: expected shape (n, {architecture.in_features}), got {tuple(x.shape)}")
+    if not xp.isdtype(x.dtype, ("bool", "integral", "real floating", "complex floating")):
+        raise TypeError(f"features: expected numbers, got dtype {x.dtype}")
+    return x

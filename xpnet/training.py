@@ -1,0 +1,332 @@
+"""Training: the step that changes a network, and the loop around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import random
+from .backend import Array, Device, check_same_device, from_dlpack, to_numpy
+from .batches import Batches
+from .callbacks import Callback
+from .history import History
+from .layers import BatchNorm, Standardize
+from .losses import SoftmaxCrossEntropy, l2_penalty
+from .network import Network, Sequential, bind, check_features, is_array, to_float
+from .optimizers import SGD, Optimizer
+from .schedules import Constant, Schedule
+
+__all__ = ["DivergenceError", "Trainer"]
+
+
+class DivergenceError(ArithmeticError):
+    """The loss became infinite or NaN; the message names the update and the rate."""
+
+
+class Trainer:
+    """Trains one network, or many at once: any hyper-parameter may be a sequence over the models.
+
+    Parameters
+    ----------
+    architecture : Sequential
+        The network's layers.
+    optimizer : Optimizer
+        SGD by default.
+    schedule : Schedule or float
+        The learning rate of each update; its bounds may have one value per model (NumPy arrays).
+    l2 : float or sequence of float
+        The penalty's factor: the cost is ``loss + l2 * sum of squared weights``.
+    batch_size : int
+        Examples per update; all of them where the data are fewer.
+    seed : int or sequence of int
+        Of the initial weights and the dropout, one per model where it is a sequence.
+    order_seed : int, optional
+        Of the order of the examples, which all models share; the (first) seed by default.
+    dtype : {"float32", "float64"}
+        Of the arithmetic.
+    device : str or Device, optional
+        Where to train; by default where the data are.
+    callbacks : sequence of Callback
+        What else happens at evaluation points.
+    divergence : {"raise", "record"}
+        Whether a non-finite loss ends the run, or (with several models) is only recorded in ``diverged``.
+
+    Attributes
+    ----------
+    step : int
+        Updates made.
+    history : History
+        What was measured.
+    diverged : dict of int to int
+        The first update with a non-finite loss, by model (0 for a single one).
+    """
+
+    def __init__(
+        self,
+        architecture: Sequential,
+        *,
+        optimizer: Optimizer | None = None,
+        schedule: Schedule | float = 0.01,
+        l2: Any = 0.0,
+        batch_size: int = 100,
+        seed: int | Sequence[int] = 0,
+        order_seed: int | None = None,
+        dtype: str = "float32",
+        device: str | Device | None = None,
+        callbacks: Sequence[Callback] = (),
+        divergence: str = "raise",
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1 example, got {batch_size}")
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
+        if divergence not in ("raise", "record"):
+            raise ValueError(f"divergence: expected 'raise' or 'record', got {divergence!r}")
+        self.architecture, self.optimizer = architecture, optimizer or SGD()
+        self.schedule: Schedule = schedule if callable(schedule) else Constant(schedule)
+        self.loss = SoftmaxCrossEntropy()
+        self.l2, self.batch_size, self.seed, self.dtype = l2, batch_size, seed, dtype
+        self.order_seed = order_seed if order_seed is not None else (seed[0] if isinstance(seed, Sequence) else seed)
+        self.callbacks, self.divergence = tuple(callbacks), divergence
+        self.device = Device(device) if isinstance(device, str) else device
+        self.models = self._model_axis()
+        self.step = 0
+        self.history = History()
+        self.diverged: dict[int, int] = {}
+        self.arrays: dict[str, Array] = {}
+
+    def _model_axis(self) -> tuple[int, ...]:
+        """Find how many models the hyper-parameters describe."""
+        sizes = {name: len(v) for owner in (self.optimizer, self.schedule) for name, v in vars(owner).items()
+                 if is_array(v) and name != "step_size"}
+        sizes |= {name: len(v) for name, v in (("l2", self.l2), ("seed", self.seed)) if is_array(v)}
+        sizes |= dict.fromkeys(["network"], *self.architecture.models()) if self.architecture.models() else {}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"expected hyper-parameters of one length (the number of models), got {sizes}")
+        return tuple(set(sizes.values()))
+
+    def start(self, device: Device, x: Array | None = None) -> None:
+        """Allocate everything on ``device``, write the initial values, and standardise by ``x``."""
+        self.device = device
+        network = self._network = self.architecture.bind(device, self.dtype)
+        self._parameters, self._running, inputs = network.allocate(self.models, device, self.dtype)
+        self.arrays = {**self._parameters.views, **self._running.views, **inputs.views}
+        network.initialize(self.arrays, self.seed, device, self.dtype)
+        if x is not None and inputs.views:
+            self.arrays["offset1"][...], self.arrays["scale1"][...] = moments(x, device, self.dtype)
+        self._gradients = self._parameters.like()
+        self._optimizer = bind(self.optimizer, device, self.dtype, axes=1)
+        slots = {name: self._parameters.like() for name in self._optimizer.slots}
+        self._slots = [{name: slots[name].segments[i] for name in slots} for i in range(len(self._parameters.names))]
+        self._l2 = device.asarray(self.l2, self.dtype) if is_array(self.l2) else self.l2
+        factor = self._l2[..., None] if is_array(self.l2) else self.l2
+        self._penalties = [factor if names[0] in network.weights else None for names in self._parameters.names]
+        rates = [1.0 - layer.momentum for layer, width in zip(network.layers, network.widths, strict=True)
+                 if isinstance(layer, BatchNorm) for _ in layer.statistics for _ in range(width)]
+        self._running_rate = device.asarray(rates, self.dtype)
+
+    @property
+    def network(self) -> Network:
+        """The network as it is now; its arrays change as training goes on."""
+        if not self.arrays:
+            raise RuntimeError("this trainer has no network yet: call fit(x, y) first")
+        return Network(self.architecture, self.arrays)
+
+    def update(self, x: Array, targets: Array, lr: Any, noise: Mapping[str, Array] | None = None) -> Array:
+        """Make one update, and give the minibatch's loss (*models) without waiting for it.
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+        targets : array of shape (n, classes)
+            One-hot rows.
+        lr : float or array of shape (*models, 1)
+            The learning rate.
+        noise : mapping of str to array
+            Uniform draws for dropout.
+        """
+        outputs, pullback, statistics = self._network.forward(self.arrays, x, train=True, noise=noise)
+        value, loss_pullback = self.loss.forward(outputs, targets)
+        pullback(loss_pullback(), into=self._gradients.views, wrt_input=False)
+        parts = zip(self._parameters.segments, self._gradients.segments, self._slots, self._penalties, strict=True)
+        for w, g, slots, l2 in parts:
+            self._optimizer.update(w, g, slots, lr, l2, self.step)
+        if statistics:
+            (running,) = self._running.segments
+            rate = self._running_rate if self.step else 1.0  # the first batch sets them
+            running += rate * (self.device.xp.concat(statistics, axis=-1) - running)
+        self.step += 1
+        return value
+
+    def fit(
+        self,
+        x: Array,
+        y: Array,
+        *,
+        steps: int | None = None,
+        epochs: float | None = None,
+        validation: tuple[Array, Array] | None = None,
+        evaluate_every: int | None = None,
+        train_sample: int | None = None,
+    ) -> History:
+        """Train until the run has made ``steps`` updates in all (so a run that stopped goes on).
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+            Features: uint8 or other integers, or floats. They stay as they are until a batch needs them.
+        y : array of int, shape (n,)
+            Class indices, 0 to classes - 1.
+        steps, epochs : int, float
+            How long, in updates or in passes over the data; one of them.
+        validation : tuple of arrays
+            Features and labels to evaluate on as well.
+        evaluate_every : int
+            Updates between evaluations; an epoch by default. The first update's start and the end are
+            always evaluated.
+        train_sample : int
+            Evaluate on the first so many training examples; all by default.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the data do not fit the network or each other.
+        DivergenceError
+            If a loss is not finite (``divergence="raise"``, or every model diverged).
+        """
+        if (steps is None) == (epochs is None):
+            raise ValueError("expected either steps= or epochs=, got both or neither")
+        device = self.device or check_same_device(x=from_dlpack(x), y=from_dlpack(y))
+        x, y = self._examples(x, y, device, "")
+        held_out = self._examples(*validation, device, "validation ") if validation else None
+        with device.activate():
+            if not self.arrays:
+                self.start(device, x)
+            normalises = any(isinstance(layer, BatchNorm) for layer in self.architecture.layers)
+            batches = Batches(
+                x, y, self.architecture.out_features, size=self.batch_size, seed=self.order_seed, device=device,
+                dtype=self.dtype, at_least=2 if normalises else 1,
+            )
+            total = steps if steps is not None else round((epochs or 0) * batches.per_epoch)
+            every = evaluate_every or batches.per_epoch
+            data = {"train": (x[:train_sample, :], y[:train_sample])} | ({"validation": held_out} if held_out else {})
+            try:
+                for callback in self.callbacks:
+                    callback.on_begin(self, total)
+                stop = not self.history.rows and self._measure(data, batches)
+                while self.step < total and not stop:
+                    self._run(batches, min(total, (self.step // every + 1) * every))
+                    stop = self._measure(data, batches)
+            finally:
+                for callback in self.callbacks:
+                    callback.on_end(self)
+        return self.history
+
+    def _run(self, batches: Batches, until: int) -> None:
+        """Make updates until update ``until``, then look at their losses."""
+        device, first, losses = self.device, self.step, []
+        assert device is not None
+        rates = [self.schedule(t) for t in range(first, until)]
+        if is_array(rates[0]):
+            rates = device.asarray([to_numpy(r) for r in rates], self.dtype)[..., None]
+        shapes = self._network.noise_shapes(batches.size)
+        for t in range(first, until):
+            x, targets = batches[t]
+            x = to_float(x, self._network, targets.dtype)
+            noise = {name: device.asarray(random.uniform(self.seed, name, t, (x.shape[0], k)), self.dtype)
+                     for name, (_, k) in shapes.items()}
+            losses.append(self.update(x, targets, rates[t - first], noise))
+        host = to_numpy(device.xp.stack(losses))
+        self.history.batch_loss += list(host) if self.models else host.tolist()
+        self._look_for_divergence(host, first)
+
+    def _look_for_divergence(self, losses: Any, first: int) -> None:
+        """Note each model's first non-finite loss among ``losses`` (updates, *models), and raise as asked."""
+        for model in range(self.models[0] if self.models else 1):
+            column = losses[:, model] if self.models else losses
+            bad = abs(column) < float("inf")  # false for NaN too
+            if not bad.all():
+                self.diverged.setdefault(model, first + int(bad.argmin()))
+        everything = len(self.diverged) == (self.models[0] if self.models else 1)
+        if self.diverged and (everything or self.divergence == "raise"):
+            model, step = min(self.diverged.items(), key=lambda item: item[1])
+            raise DivergenceError(
+                f"the loss of {f'model {model}' if self.models else 'the network'} was not finite at update {step} "
+                f"(learning rate {to_numpy(self.schedule(step))}); lower the rate, or check the features for NaN"
+            )
+
+    def evaluate(self, x: Array, y: Array) -> dict[str, Any]:
+        """Give ``loss``, ``cost`` and ``accuracy`` on data, as floats or as arrays over the models."""
+        network = self.network
+        x, y = self._examples(x, y, network.device, "")
+        return self._evaluate(x, y)
+
+    def _evaluate(self, x: Array, y: Array, block: int = 1000) -> dict[str, Any]:
+        device = self.device
+        assert device is not None
+        xp, n = device.xp, x.shape[0]
+        loss, hits = 0.0, 0.0
+        with device.activate():
+            one_hot = xp.eye(self.architecture.out_features, dtype=getattr(xp, self.dtype), device=device.native)
+            for start in range(0, n, block):
+                labels = y[start : start + block]
+                part = to_float(x[start : start + block, :], self._network, one_hot.dtype)
+                outputs, _, _ = self._network.forward(self.arrays, part)
+                value, _ = self.loss.forward(outputs, xp.take(one_hot, labels, axis=0))
+                right = xp.argmax(outputs, axis=-1) == labels
+                loss = loss + value * (labels.shape[0] / n)
+                hits = hits + xp.sum(xp.astype(right, one_hot.dtype), axis=-1) * (1.0 / n)
+            cost = loss + l2_penalty(self._l2, [self.arrays[name] for name in self._network.weights])
+        found = {"loss": to_numpy(loss), "cost": to_numpy(cost), "accuracy": to_numpy(hits)}
+        return found if self.models else {name: float(v) for name, v in found.items()}
+
+    def _measure(self, data: Mapping[str, tuple[Array, Array]], batches: Batches) -> bool:
+        """Add a row to the history and tell the callbacks; True if one of them wants to stop."""
+        row: dict[str, Any] = {"step": self.step, "epoch": self.step / batches.per_epoch}
+        row["lr"] = self.schedule(self.step)
+        for name, (x, y) in data.items():
+            row |= {f"{name}_{key}": value for key, value in self._evaluate(x, y).items()}
+        self.history.rows.append(row)
+        return any([callback.on_evaluation(self, row) for callback in self.callbacks])
+
+    def _examples(self, x: Array, y: Array, device: Device, what: str) -> tuple[Array, Array]:
+        """Bring features and labels to the device, if one was asked for, and see that they fit."""
+        x, y = from_dlpack(x), from_dlpack(y)
+        if self.device is not None:
+            x, y = (a if Device.of(a) == device else device.asarray(a) for a in (x, y))
+        x, xp = check_features(x, self.architecture, device), device.xp
+        check_same_device(x=x, y=y)
+        if x.ndim != 2 or y.ndim != 1 or y.shape[0] != x.shape[0] or not x.shape[0]:
+            raise ValueError(
+                f"{what}data: expected features (n, {self.architecture.in_features}) and labels (n,) with n at "
+                f"least 1, got shapes {tuple(x.shape)} and {tuple(y.shape)}"
+            )
+        if not xp.isdtype(y.dtype, "integral"):
+            raise TypeError(f"{what}labels: expected integers from 0, got dtype {y.dtype}; use y.astype('int64')")
+        low, high = int(xp.min(y)), int(xp.max(y))
+        if low < 0 or high >= self.architecture.out_features:
+            raise ValueError(
+                f"{what}labels: expected 0 to {self.architecture.out_features - 1} (the network has "
+                f"{self.architecture.out_features} outputs), got {low} to {high}"
+            )
+        return x, xp.astype(y, xp.int64, copy=False)
+
+
+def moments(x: Array, device: Device, dtype: str, block: int = 1000) -> tuple[Array, Array]:
+    """Give each feature's mean and 1 / standard deviation (1 where it does not vary), as ``dtype``.
+
+    In two passes and in float64, block by block: integers stay as they are in memory.
+    """
+    xp, n = device.xp, x.shape[0]
+    blocks = [slice(start, start + block) for start in range(0, n, block)]
+    mean = sum(xp.sum(xp.astype(x[b, :], xp.float64), axis=0) for b in blocks) / n
+    var = sum(xp.sum((xp.astype(x[b, :], xp.float64) - mean) ** 2, axis=0) for b in blocks) / n
+    # Rounding leaves a constant feature a variance of about eps * mean^2: it counts as none.
+    varies = var > (xp.finfo(xp.float64).eps * n) * mean**2
+    inverse = 1.0 / xp.sqrt(xp.where(varies, var, 1.0))
+    kind = getattr(xp, dtype)
+    return xp.astype(mean, kind), xp.astype(inverse, kind)
