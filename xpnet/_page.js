@@ -7,7 +7,7 @@ const make = (name, properties) => Object.assign(document.createElement(name), p
 // ---- Theme: the system's, until the reader chooses
 const root = document.documentElement, toggle = document.getElementById("theme");
 const system = matchMedia("(prefers-color-scheme: dark)");
-const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
+const isDark = () => (root.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
 const nameToggle = () => { toggle.textContent = isDark() ? "☀ Light" : "☾ Dark"; };
 toggle.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; nameToggle(); });
 system.addEventListener("change", nameToggle);
@@ -165,10 +165,8 @@ function chart(figure) {
   }
   const zoom = (factor, x) => show(x - (x - shown.x[0]) * factor, x + (shown.x[1] - x) * factor);
   const restore = () => { view = null; redraw(); };
-  const where = (event) => {
-    const { left, top } = svg.getBoundingClientRect();
-    return { x: event.clientX - left, y: event.clientY - top };
-  };
+  const where = ({ clientX, clientY }, frame = svg.getBoundingClientRect()) =>
+    ({ x: clientX - frame.left, y: clientY - frame.top });
   const clear = (event) => { touches.delete(event.pointerId); start = selection = null; redraw(); };
 
   svg.addEventListener("pointerdown", (event) => {

@@ -5,7 +5,12 @@ from __future__ import annotations
 from . import random
 from .backend import Array, Device
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "blocks"]
+
+
+def blocks(n: int, size: int = 1000) -> list[slice]:
+    """Cut ``n`` examples into slices of at most ``size`` (one empty slice where there are none)."""
+    return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
 
 
 class Batches:
@@ -50,5 +55,5 @@ class Batches:
         epoch, i = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._device.asarray(random.permutation(self._seed, epoch, self.n))
-        rows = self._order[i * self.size : (i + 1) * self.size]
+        rows = self._order[i * self.size : min((i + 1) * self.size, self.n)]
         return xp.take(self._x, rows, axis=0), xp.take(self._one_hot, xp.take(self._targets, rows, axis=0), axis=0)

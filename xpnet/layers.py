@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .backend import Array, is_complex, matmul, namespace, ones_row, real
+from .backend import Array, is_complex, matmul, namespace, ones_row, real, to_numpy
 from .initializers import He, Initializer
 
 __all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "Linear", "ReLU", "Standardize", "layer"]
@@ -228,9 +228,9 @@ class Dropout(Layer):
     noisy: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for rate in self.rate if isinstance(self.rate, list | tuple) else [self.rate]:
-            if isinstance(rate, int | float) and not 0.0 <= rate < 1.0:
-                raise ValueError(f"Dropout: expected a rate of at least 0 and below 1, got {rate}")
+        rates = to_numpy(self.rate)
+        if not ((rates >= 0.0) & (rates < 1.0)).all():
+            raise ValueError(f"Dropout: expected a rate of at least 0 and below 1, got {self.rate}")
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Drop inputs where ``noise`` (uniform in [0, 1), of x's shape or broadcasting to it) is below rate."""
@@ -268,7 +268,7 @@ class Standardize(Layer):
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Standardise x (..., n, k) of any real dtype."""
-        offset, scale = arrays
+        offset, scale = (a[..., None, :] for a in arrays)
         xp = namespace(x)
         if xp.isdtype(x.dtype, "integral") or xp.isdtype(x.dtype, "bool"):
             x = xp.astype(x, offset.dtype)

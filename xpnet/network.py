@@ -9,6 +9,7 @@ from typing import Any
 
 from . import random
 from .backend import Array, Device, check_same_device, namespace
+from .batches import blocks
 from .buffers import Buffers
 from .initializers import He, Initializer
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
@@ -277,8 +278,8 @@ class Network:
         xp, dtype = self.device.xp, self.arrays[self.architecture.parameters[0]].dtype
         parts = []
         with self.device.activate():
-            for start in range(0, max(x.shape[-2], 1), block):
-                part = to_float(x[..., start : start + block, :], self.architecture, dtype)
+            for rows in blocks(x.shape[-2], block):
+                part = to_float(x[..., rows, :], self.architecture, dtype)
                 parts.append(self.architecture.forward(self.arrays, part)[0])
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
 

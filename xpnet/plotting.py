@@ -1,7 +1,8 @@
 """Figures of runs, searches, checks and images, drawn with matplotlib from plain host arrays.
 
-Matplotlib is imported when a function draws, and only its `Figure` is used: there is no display and no global state.
-Every function returns a figure, and `save` writes it as a PNG that is the same byte for byte for the same figure.
+Matplotlib is imported when a function draws, and only its `Figure` is used: there is no display and no global
+state. Every function returns a figure, and `save` writes it as a PNG that is the same byte for byte for the
+same figure.
 """
 
 from __future__ import annotations
@@ -51,16 +52,17 @@ def curves(panels: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
     ----------
     panels : sequence of mappings
         One for each network, with the keys ``title``, ``steps``, ``train_loss``, ``validation_loss``,
-        ``train_cost`` and ``validation_cost``; all but the first are equally long sequences of numbers. One network
-        is drawn as cost (left) and loss (right), several as a column each, cost above loss on shared scales.
+        ``train_cost`` and ``validation_cost``; all but the first are equally long sequences of numbers. One
+        network is drawn as cost (left) and loss (right), several as a column each, cost above loss on shared
+        scales.
     title : str, optional
         The title of the whole figure.
 
     Returns
     -------
     matplotlib.figure.Figure
-        With the axes in reading order. Values far above the others are cut off and the panel says so, and says
-        where the first number is that is not finite.
+        With the axes in reading order. Values far above the others are cut off and the panel says so, and
+        says where the first number is that is not finite.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def curves(panels: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
         If there are no panels.
     """
     if not panels:
-        raise ValueError("expected at least one panel, but panels is empty: give one mapping for each network")
+        raise ValueError("expected at least one panel, but panels is empty: give one for each network")
     several = len(panels) > 1
     figure = _figure((5.0 * max(2, len(panels)), 6.4 if several else 3.8), title)
     shape = (2, len(panels)) if several else (1, 2)
@@ -80,8 +82,8 @@ def curves(panels: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
         for column, (panel, values) in enumerate(zip(panels, groups, strict=True)):
             axes = grid[row, column] if several else grid[0, row]
             steps = _floats(panel["steps"])
-            for line, style, label in zip(values, (_TRAIN, _VALIDATION), ("training", "validation"), strict=True):
-                _line(axes, steps, line, label=label, **style)
+            _line(axes, steps, values[0], label="training", **_TRAIN)
+            _line(axes, steps, values[1], label="validation", **_VALIDATION)
             axes.set_ylim(*shared)
             _remark(axes, steps, values, shared[1])
             axes.set_ylabel(quantity)
@@ -95,12 +97,12 @@ def curves(panels: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
     return figure
 
 
-def history(columns: Mapping[str, Sequence[float]], *, title: str = "") -> Figure:
+def history(columns: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
     """Draw a run: loss, accuracy and, beneath, the learning rate, against the update step.
 
     Parameters
     ----------
-    columns : mapping from name to sequence of float
+    columns : mapping from name to array_like of shape (n,)
         Equally long columns: ``step``, ``lr``, ``train_loss``, ``validation_loss``, ``train_accuracy``,
         ``validation_accuracy`` (in [0, 1]) and, where there are any, ``train_cost`` and ``validation_cost``.
         A column that is not there is not drawn; only ``step`` is needed.
@@ -110,16 +112,24 @@ def history(columns: Mapping[str, Sequence[float]], *, title: str = "") -> Figur
     Raises
     ------
     ValueError
-        If there is no column ``step``.
+        If there is no column ``step``, or a column has not one number for each step.
     """
     if "step" not in columns:
-        raise ValueError(f"expected a column 'step', but the columns are {sorted(columns)}: add the update steps")
+        raise ValueError(f"expected a column 'step', but came {sorted(columns)}: add the update steps")
+    for column, numbers in columns.items():
+        if (shape := np.shape(numbers)) != np.shape(columns["step"]) or len(shape) != 1:
+            raise ValueError(
+                f"expected columns of one shape (n,), but {column!r} is {shape} and 'step' is "
+                f"{np.shape(columns['step'])}: draw the models of a sweep one by one"
+            )
     figure = _figure((7.0, 7.2), title)
     loss, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.3])
     steps = _floats(columns["step"])
     drawn: dict[str, list[NDArray[np.float64]]] = {"loss": [], "accuracy": []}
     for quantity, axes, suffix, width in (
-        ("loss", loss, "", 1.6), ("cost", loss, " cost", 0.9), ("accuracy", accuracy, "", 1.6),
+        ("loss", loss, "", 1.6),
+        ("cost", loss, " cost", 0.9),
+        ("accuracy", accuracy, "", 1.6),
     ):
         for name, style in (("train", _TRAIN), ("validation", _VALIDATION)):
             if (values := columns.get(f"{name}_{quantity}")) is not None:
@@ -172,22 +182,38 @@ def search(
     names = np.asarray(["" for _ in x] if groups is None else list(groups))
     if x.shape != y.shape or names.shape != x.shape or not np.isfinite(y).any():
         raise ValueError(
-            f"expected one accuracy and one group for each log10_lambda and one accuracy that is finite, but there are "
-            f"{x.size} log10_lambda, {y.size} accuracy of which {np.isfinite(y).sum()} finite, and {names.size} groups: "
-            "give sequences of one length"
+            "expected one accuracy and one group for each log10_lambda, and one accuracy that is finite, but "
+            f"there are {x.size} log10_lambda, {y.size} accuracy of which {np.isfinite(y).sum()} finite, and "
+            f"{names.size} groups: give sequences of one length"
         )
-    bars = None if intervals is None else np.broadcast_to(np.asarray(intervals, dtype=np.float64), (2, x.size))
+    bars = None if intervals is None else np.broadcast_to(_floats(intervals), (2, x.size))
     figure = _figure((6.4, 4.2), title)
     axes = figure.subplots()
     for i, name in enumerate(dict.fromkeys(names.tolist())):
         here = np.flatnonzero(names == name)[np.argsort(x[names == name])]
         axes.errorbar(
-            x[here], y[here], yerr=None if bars is None else bars[:, here], label=name or None, capsize=2.5,
-            linestyle="none", marker="osD^"[i % 4], color=(_BLUE, _VERMILLION, _GREEN, _PURPLE)[i % 4], markersize=6,
+            x[here],
+            y[here],
+            yerr=None if bars is None else bars[:, here],
+            label=name or None,
+            capsize=2.5,
+            linestyle="none",
+            marker="osD^"[i % 4],
+            color=(_BLUE, _VERMILLION, _GREEN, _PURPLE)[i % 4],
+            markersize=6,
         )
     best = int(np.nanargmax(np.where(np.isfinite(y), y, np.nan)))
     note = rf"best: {100 * y[best]:.2f} % at $\log_{{10}}\,\lambda$ = {x[best]:.2f}"
-    axes.plot(x[best], y[best], marker="o", markersize=14, color="black", fillstyle="none", linestyle="none", label=note)
+    axes.plot(
+        x[best],
+        y[best],
+        marker="o",
+        markersize=14,
+        color="black",
+        fillstyle="none",
+        linestyle="none",
+        label=note,
+    )
     axes.set_xlabel(r"$\log_{10}\,\lambda$")
     axes.set_ylabel("validation accuracy")
     axes.margins(0.06, 0.12)
@@ -203,7 +229,8 @@ def gradient_check(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Fig
     ----------
     rows : sequence of mappings
         One for each parameter, with the keys ``hidden`` (sizes), ``batch_norm``, ``parameter`` and the errors
-        ``error``, ``strict_error`` and ``complex_step_error``; an error that was not measured may be None or absent.
+        ``error``, ``strict_error`` and ``complex_step_error``; an error that was not measured may be None or
+        absent.
     title : str, optional
         The title of the figure.
 
@@ -226,8 +253,16 @@ def gradient_check(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Fig
             exponents = np.log10(errors)
         image = axes.imshow(np.maximum(exponents, -18.0), cmap="viridis", vmin=-16, vmax=-2, aspect="auto")
         for (i, j), exponent in np.ndenumerate(exponents):
-            text = "–" if np.isnan(exponent) else "0" if np.isinf(exponent) else f"{exponent:.1f}"
-            axes.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if exponent < -7.5 else "black")
+            text = "\N{EN DASH}" if np.isnan(exponent) else "0" if np.isinf(exponent) else f"{exponent:.1f}"
+            axes.text(
+                j,
+                i,
+                text,
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if exponent < -7.5 else "black",
+            )
         axes.set_xlim(-0.5, max(widest, 6) - 0.5)
         axes.set_xticks(range(len(members)), [str(row["parameter"]) for row in members])
         axes.set_yticks(range(len(_ERRORS)), list(_ERRORS.values()))
@@ -235,7 +270,9 @@ def gradient_check(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Fig
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.grid(visible=False)
-    figure.colorbar(image, ax=list(blocks), label=r"$\log_{10}$ error", extend="both", shrink=min(1.0, 2 / len(blocks)))
+    figure.colorbar(
+        image, ax=list(blocks), label=r"$\log_{10}$ error", extend="both", shrink=min(1.0, 2 / len(blocks))
+    )
     return figure
 
 
@@ -319,8 +356,8 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], *, title: str = "") -> 
     counts = np.asarray(matrix)
     if counts.shape != (len(classes), len(classes)):
         raise ValueError(
-            f"expected a matrix of shape {(len(classes), len(classes))}, one row and one column for each class, but "
-            f"came {counts.shape}: give the names of all classes"
+            f"expected a matrix of shape {(len(classes), len(classes))}, one row and one column for each "
+            f"class, but came {counts.shape}: give the names of all classes"
         )
     totals = counts.sum(axis=1, keepdims=True)
     share = counts / np.where(totals > 0, totals, 1)
@@ -330,7 +367,15 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], *, title: str = "") -> 
     axes.set_title(title)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (i, j), count in np.ndenumerate(counts):
-        axes.text(j, i, str(count), ha="center", va="center", fontsize=8, color="white" if share[i, j] > 0.5 else "black")
+        axes.text(
+            j,
+            i,
+            str(count),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if share[i, j] > 0.5 else "black",
+        )
     axes.set_xticks(range(len(classes)), list(classes), rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(classes)), list(classes))
     axes.tick_params(length=0)
@@ -365,7 +410,7 @@ def _line(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], **style: A
     alone = np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:])
     dots = {"marker": "o", "markersize": 3.5, "markevery": alone.tolist()} if alone.size else {}
     axes.plot(x, y, **{"linewidth": 1.6, **dots, **style})
-    if x.size > 1 and np.ptp(x) > 0:  # also where the line has a gap: a run that ended in NaN keeps its length
+    if x.size > 1 and np.ptp(x) > 0:  # a run that ended in NaN keeps its length
         space = 0.03 * float(np.ptp(x))
         axes.set_xlim(float(x.min()) - space, float(x.max()) + space)
     _tidy(axes)
@@ -378,7 +423,7 @@ def _tidy(axes: Axes) -> None:
 
 
 def _limits(lines: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
-    """Return the range that shows all finite values, but not what has diverged, nor rounding as if it were a change."""
+    """Return the range of all finite values, without what has diverged, and never as narrow as rounding."""
     values = np.concatenate([line.ravel() for line in lines])
     values = values[np.isfinite(values)]
     if not values.size:
@@ -398,10 +443,17 @@ def _remark(axes: Axes, steps: NDArray[np.float64], lines: Sequence[NDArray[np.f
         remarks.append(f"cut off: highest {finite.max():.3g}")
     broken = np.any([~np.isfinite(line) for line in lines], axis=0)
     if broken.any():
-        remarks.append(f"not finite at {broken.sum()} of {broken.size} points, \nfirst at step {steps[broken.argmax()]:g}")
+        remarks.append(f"not finite at {broken.sum()} of {broken.size} points")
+        remarks.append(f"first at step {steps[broken.argmax()]:g}")
     if remarks:
         axes.text(
-            0.97, 0.5, "\n".join(remarks), transform=axes.transAxes, fontsize=8, ha="right", va="center",
+            0.97,
+            0.5,
+            "\n".join(remarks),
+            transform=axes.transAxes,
+            fontsize=8,
+            ha="right",
+            va="center",
             bbox={"facecolor": "white", "edgecolor": "#bbbbbb", "boxstyle": "round"},
         )
 
@@ -413,19 +465,20 @@ def _mosaic(
     channels, height, width = image_shape
     if x.ndim != 2 or x.shape[1] != channels * height * width or channels not in (1, 3) or not len(x):
         raise ValueError(
-            f"expected images of shape (n, {channels * height * width}) with 1 or 3 channels and n > 0, for image_shape "
-            f"{tuple(image_shape)}, but came {x.shape}: give image_shape as (channels, height, width)"
+            f"expected images of shape (n, {channels * height * width}) with 1 or 3 channels and n > 0, for "
+            f"image_shape {tuple(image_shape)}, but came {x.shape}: give (channels, height, width)"
         )
     if x.dtype != np.uint8:
-        raise ValueError(f"expected images of dtype uint8, but came {x.dtype}: convert them with .astype('uint8')")
+        raise ValueError(f"expected images of dtype uint8, but came {x.dtype}: convert with .astype('uint8')")
     if names is not None and len(names) != len(x):
-        raise ValueError(f"expected {len(x)} labels, one for each image, but came {len(names)}: give one for each")
+        raise ValueError(f"expected {len(x)} labels, but came {len(names)}: give one for each image")
     columns = min(columns, len(x))
     rows = -(-len(x) // columns)
     gap = max(1, width // 16)
     head = gap if names is None else gap + max(1, round(0.32 * height))
     canvas = np.full((rows * (height + head), columns * (width + gap) - gap, channels), 255, dtype=np.uint8)
-    figure = _figure((max(4.0, 0.9 * columns), 0.9 * columns * canvas.shape[0] / canvas.shape[1] + (0.35 if title else 0)), "")
+    inches = 0.9 * columns * canvas.shape[0] / canvas.shape[1]
+    figure = _figure((max(4.0, 0.9 * columns), inches + (0.35 if title else 0)), "")
     axes = figure.subplots()
     axes.set_title(title, fontsize=11)
     for k, picture in enumerate(x.reshape(-1, channels, height, width)):
@@ -433,6 +486,8 @@ def _mosaic(
         canvas[top : top + height, left : left + width] = picture.transpose(1, 2, 0)
         if names is not None:
             axes.text(left + width / 2 - 0.5, top - 1, names[k], ha="center", va="bottom", fontsize=7.5)
-    axes.imshow(canvas[:, :, 0] if channels == 1 else canvas, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.imshow(
+        canvas[:, :, 0] if channels == 1 else canvas, cmap="gray", vmin=0, vmax=255, interpolation="nearest"
+    )
     axes.set_axis_off()
     return figure

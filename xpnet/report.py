@@ -1,7 +1,8 @@
 """One self-contained HTML page: text, sortable tables, figures and interactive line charts.
 
-The page opens offline in any browser: its style (``_page.css``), its behaviour (``_page.js``), its data and its
-pictures are all inside the one file, and a content security policy forbids it to ask the network for anything.
+The page opens offline in any browser: its style (``_page.css``), its behaviour (``_page.js``), its data and
+its pictures are all inside the one file, and a content security policy forbids it to ask the network for
+anything.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from numpy.typing import ArrayLike
 __all__ = ["Page"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_DASH = "\N{EN DASH}"
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 class Page:
-    """A page built from top to bottom; every method but `html` and `write` appends a section and returns the page.
+    """A page built from top to bottom.
+
+    Every method but `html` and `write` appends a section and returns the page.
 
     Parameters
     ----------
@@ -73,31 +77,34 @@ class Page:
         columns : sequence of str
             The column headings.
         rows : sequence of sequences
-            One cell for each column. Numbers are aligned right and sort as numbers, a bool is shown as a verdict
-            (holds or does not hold), None as a dash, and all else as its `str`.
+            One cell for each column. Numbers are aligned right and sort as numbers, a bool is shown as a
+            verdict (holds or does not hold), None as a dash, and all else as its `str`.
         caption : str, optional
             The table's caption.
         formats : mapping from column to format, optional
-            How a column's numbers are written: a format specification (``".2f"``) or a template (``"{:.1f} %"``).
+            How a column's numbers are written: a format specification (``".2f"``) or a template
+            (``"{:.1f} %"``).
             Integers are otherwise written in full, and floats to four significant digits.
 
         Raises
         ------
         ValueError
-            If a row has not as many cells as there are columns, or `formats` names a column that is not there.
+            If a row has not as many cells as there are columns, or `formats` names a column that is not
+            there.
         """
         formats = formats or {}
         if unknown := set(formats) - set(columns):
             raise ValueError(
-                f"formats names {sorted(unknown)}, but the columns are {list(columns)}: correct the names in formats"
+                f"formats names {sorted(unknown)}, but the columns are {list(columns)}: "
+                "correct the names in formats"
             )
         body = []
         numeric = [_is_numeric([row[i] for row in rows if i < len(row)]) for i in range(len(columns))]
         for index, row in enumerate(rows):
             if len(row) != len(columns):
                 raise ValueError(
-                    f"row {index} has {len(row)} cells where {len(columns)} were expected, one for each of "
-                    f"{list(columns)}: give None for a cell that is empty"
+                    f"row {index} has {len(row)} cells where {len(columns)} were expected, one for each "
+                    f"of {list(columns)}: give None for a cell that is empty"
                 )
             cells = (
                 _cell(value, formats.get(column, ""), right)
@@ -141,13 +148,16 @@ class Page:
         if not content.startswith(_PNG_SIGNATURE) or len(content) < 24:
             source = "the bytes given" if isinstance(png, bytes) else os.fspath(png)
             raise ValueError(
-                f"expected a PNG image, but {source} begins with {content[:8]!r}: save the figure as PNG first"
+                f"expected a PNG image, but {source} begins with {content[:8]!r}: "
+                "save the figure as PNG first"
             )
-        width, height = struct.unpack(">II", content[16:24])  # from the header, so that the page does not jump
+        width, height = struct.unpack(">II", content[16:24])  # so that the page keeps their place
         data = base64.b64encode(content).decode("ascii")
         return self._append(
-            f'<figure><img width="{width}" height="{height}" alt="{_escape(alt)}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{_escape(caption)}</figcaption></figure>"
+            f'<figure><div class="scroll" role="region" tabindex="0" aria-label="{_escape(caption)}">'
+            f'<img width="{width}" height="{height}" alt="{_escape(alt)}" '
+            f'src="data:image/png;base64,{data}">'
+            f"</div><figcaption>{_escape(caption)}</figcaption></figure>"
         )
 
     def chart(
@@ -164,8 +174,8 @@ class Page:
         Parameters
         ----------
         series : mapping from name to (x, y)
-            Two host arrays or sequences of equally many numbers for each line. Where a number is not finite, or
-            with `log_y` a `y` is not positive, the line has a gap.
+            Two host arrays or sequences of equally many numbers for each line. Where a number is not finite,
+            or with `log_y` a `y` is not positive, the line has a gap.
         caption : str
             The text beneath the chart.
         x_label, y_label : str
@@ -183,17 +193,18 @@ class Page:
             xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
             if xs.ndim != 1 or xs.shape != ys.shape:
                 raise ValueError(
-                    f"series {name!r}: expected x and y of one shape (n,), but x is {xs.shape} and y is {ys.shape}: "
-                    "give one y for each x"
+                    f"series {name!r}: expected x and y of one shape (n,), but x is {xs.shape} and y is "
+                    f"{ys.shape}: give one y for each x"
                 )
             gap = ~np.isfinite(xs) | ~np.isfinite(ys) | (log_y & (ys <= 0))
             lines.append({"name": name, "x": _nulls(xs, ~np.isfinite(xs)), "y": _nulls(ys, gap)})
         content = {"series": lines, "x_label": x_label, "y_label": y_label, "log_y": log_y}
         return self._append(
             f'<figure class="chart"><script type="application/json">{_embed(content)}</script>'
-            "<noscript><p>This chart is drawn by the page's own script, which the browser did not run.</p></noscript>"
+            "<noscript><p>The page's own script draws this chart, but it did not run.</p></noscript>"
             f'<svg tabindex="0" role="img" aria-label="{_escape(caption)}"></svg>'
-            '<div class="bar"><output></output><button type="button" class="reset" hidden>Reset zoom</button></div>'
+            '<div class="bar"><output></output>'
+            '<button type="button" class="reset" hidden>Reset zoom</button></div>'
             '<div class="legend" role="group" aria-label="Lines shown"></div>'
             f"<figcaption>{_escape(caption)}</figcaption></figure>"
         )
@@ -201,8 +212,12 @@ class Page:
     def html(self) -> str:
         """Return the whole page as text."""
         files = resources.files("xpnet")
-        style, script = (files.joinpath(name).read_text(encoding="utf-8") for name in ("_page.css", "_page.js"))
-        entries = "".join(f'<li><a href="#s{i}">{_escape(h)}</a></li>' for i, h in enumerate(self._headings, 1))
+        style, script = (
+            files.joinpath(name).read_text(encoding="utf-8") for name in ("_page.css", "_page.js")
+        )
+        entries = "".join(
+            f'<li><a href="#s{i}">{_escape(h)}</a></li>' for i, h in enumerate(self._headings, 1)
+        )
         contents = f'<nav aria-label="Contents"><ul>{entries}</ul></nav>' if len(self._headings) > 1 else ""
         subtitle = f'<p class="subtitle">{_escape(self.subtitle)}</p>' if self.subtitle else ""
         sections = "\n".join(self._sections)
@@ -218,7 +233,8 @@ class Page:
 {style}</style>
 </head>
 <body>
-<header><h1>{_escape(self.title)}</h1><button type="button" id="theme" hidden>Theme</button>{subtitle}</header>
+<header><h1>{_escape(self.title)}</h1>
+<button type="button" id="theme" hidden>Theme</button>{subtitle}</header>
 {contents}
 <main>
 {sections}
@@ -276,10 +292,10 @@ def _align(right: bool) -> str:
 
 
 def _cell(value: object, spec: str, right: bool) -> str:
-    """Return one cell of a column aligned `right` or not; ``data-sort`` is the number that it is sorted by."""
+    """Return one cell of a column aligned `right` or not; ``data-sort`` is the number it is sorted by."""
     value = _plain(value)
     if value is None:
-        return f'<td class="{_align(right)} none">–</td>'
+        return f'<td class="{_align(right)} none">{_DASH}</td>'
     if isinstance(value, bool):
         word, mark = ("holds", "✓") if value else ("does not hold", "✗")
         name = "yes" if value else "no"
@@ -291,10 +307,13 @@ def _cell(value: object, spec: str, right: bool) -> str:
         spec = spec or ("d" if isinstance(value, int) else ".4g")
         written = (spec if "{" in spec else f"{{:{spec}}}").format(value)
         return f'<td class="num" data-sort="{float(value)!r}">{_escape(written)}</td>'
-    return f"<td>{_escape(str(value))}</td>"
+    text = str(value)
+    return f'<td class="text{" long" if len(text) > 24 else ""}">{_escape(text)}</td>'
 
 
-def _nulls(values: np.ndarray[Any, np.dtype[np.float64]], gap: np.ndarray[Any, np.dtype[np.bool_]]) -> list[object]:
+def _nulls(
+    values: np.ndarray[Any, np.dtype[np.float64]], gap: np.ndarray[Any, np.dtype[np.bool_]]
+) -> list[object]:
     return [None if skip else value for value, skip in zip(values.tolist(), gap.tolist(), strict=True)]
 
 

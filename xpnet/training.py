@@ -7,7 +7,7 @@ from typing import Any
 
 from . import random
 from .backend import Array, Device, check_same_device, from_dlpack, to_numpy
-from .batches import Batches
+from .batches import Batches, blocks
 from .callbacks import Callback
 from .history import History
 from .layers import BatchNorm, Standardize
@@ -213,7 +213,8 @@ class Trainer:
             )
             total = steps if steps is not None else round((epochs or 0) * batches.per_epoch)
             every = evaluate_every or batches.per_epoch
-            data = {"train": (x[:train_sample, :], y[:train_sample])} | ({"validation": held_out} if held_out else {})
+            seen = min(train_sample or x.shape[0], x.shape[0])
+            data = {"train": (x[:seen, :], y[:seen])} | ({"validation": held_out} if held_out else {})
             try:
                 for callback in self.callbacks:
                     callback.on_begin(self, total)
@@ -265,16 +266,16 @@ class Trainer:
         x, y = self._examples(x, y, network.device, "")
         return self._evaluate(x, y)
 
-    def _evaluate(self, x: Array, y: Array, block: int = 1000) -> dict[str, Any]:
+    def _evaluate(self, x: Array, y: Array) -> dict[str, Any]:
         device = self.device
         assert device is not None
         xp, n = device.xp, x.shape[0]
         loss, hits = 0.0, 0.0
         with device.activate():
             one_hot = xp.eye(self.architecture.out_features, dtype=getattr(xp, self.dtype), device=device.native)
-            for start in range(0, n, block):
-                labels = y[start : start + block]
-                part = to_float(x[start : start + block, :], self._network, one_hot.dtype)
+            for rows in blocks(n):
+                labels = y[rows]
+                part = to_float(x[rows, :], self._network, one_hot.dtype)
                 outputs, _, _ = self._network.forward(self.arrays, part)
                 value, _ = self.loss.forward(outputs, xp.take(one_hot, labels, axis=0))
                 right = xp.argmax(outputs, axis=-1) == labels
@@ -316,15 +317,14 @@ class Trainer:
         return x, xp.astype(y, xp.int64, copy=False)
 
 
-def moments(x: Array, device: Device, dtype: str, block: int = 1000) -> tuple[Array, Array]:
+def moments(x: Array, device: Device, dtype: str) -> tuple[Array, Array]:
     """Give each feature's mean and 1 / standard deviation (1 where it does not vary), as ``dtype``.
 
     In two passes and in float64, block by block: integers stay as they are in memory.
     """
     xp, n = device.xp, x.shape[0]
-    blocks = [slice(start, start + block) for start in range(0, n, block)]
-    mean = sum(xp.sum(xp.astype(x[b, :], xp.float64), axis=0) for b in blocks) / n
-    var = sum(xp.sum((xp.astype(x[b, :], xp.float64) - mean) ** 2, axis=0) for b in blocks) / n
+    mean = sum(xp.sum(xp.astype(x[rows, :], xp.float64), axis=0) for rows in blocks(n)) / n
+    var = sum(xp.sum((xp.astype(x[rows, :], xp.float64) - mean) ** 2, axis=0) for rows in blocks(n)) / n
     # Rounding leaves a constant feature a variance of about eps * mean^2: it counts as none.
     varies = var > (xp.finfo(xp.float64).eps * n) * mean**2
     inverse = 1.0 / xp.sqrt(xp.where(varies, var, 1.0))

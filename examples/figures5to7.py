@@ -1,0 +1,48 @@
+"""Figures 5 to 7: initial weights N(0, sigma^2) for three sigmas, without and with batch norm.
+
+All sigmas are one sweep: three networks that start from the same draws, scaled. A second one asks why
+sigma = 1e-3 fails without batch norm: the penalty shrinks such small weights faster than the loss moves them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from _common import HIDDEN_3, L2, Job, main, train
+from figures1to4 import POINTS, curve
+
+import xpnet
+from xpnet import plotting
+
+SIGMAS = [1e-1, 1e-3, 1e-4]
+PENALTIES = [0.0, 5e-5, 5e-4, L2]
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train three sigmas without and with batch norm, draw each pair, and vary the penalty at 1e-3."""
+    curves, rows = {}, []
+    for batch_norm in (False, True):
+        label = f"figures 5 to 7: {'with' if batch_norm else 'without'} batch norm"
+        trainer = train(job, HIDDEN_3, batch_norm=batch_norm, points=POINTS, initializer=xpnet.Normal(SIGMAS),
+                        label=label)
+        found = {k: trainer.evaluate(*getattr(job.data, k)) for k in ("train", "validation", "test")}
+        for i, sigma in enumerate(SIGMAS):
+            curves[sigma, batch_norm] = curve(trainer.history.member(i))
+            rows.append({"sigma": sigma, "batch_norm": batch_norm,
+                         "test_accuracy": float(found["test"]["accuracy"][i]),
+                         "validation_accuracy": float(found["validation"]["accuracy"][i]),
+                         "final_train_loss": float(found["train"]["loss"][i])})
+    for i, sigma in enumerate(SIGMAS):
+        panels = [{"title": f"{'with' if bn else 'without'} batch norm", **curves[sigma, bn]} for bn in (False, True)]
+        figure = plotting.curves(panels, title=f"Figure {5 + i}: sigma = {sigma:g}\n{job.on}")
+        plotting.save(figure, job.out / f"figure{5 + i}.png")
+    trainer = train(job, HIDDEN_3, batch_norm=False, l2=PENALTIES, initializer=xpnet.Normal(1e-3),
+                    label="sigma = 1e-3 without batch norm, by l2")
+    test, final = trainer.evaluate(*job.data.test), trainer.evaluate(*job.data.train)
+    penalties = [{"sigma": 1e-3, "l2": l2, "test_accuracy": float(test["accuracy"][i]),
+                  "final_train_loss": float(final["loss"][i])} for i, l2 in enumerate(PENALTIES)]
+    return {"initialisation": rows, "initialisation_penalty": penalties}
+
+
+if __name__ == "__main__":
+    main("figures5to7", __doc__, run)

@@ -1,0 +1,87 @@
+"""Which backends the tests run on, and what every test shares.
+
+``XPNET_BACKENDS=numpy,strict`` chooses backends; without it, numpy and strict run, and torch and cupy where
+they work. ``XPNET_REQUIRE=cupy`` makes an absent one an error. A backend that was asked for and does not work
+ends the run at once; one that was left out stands in the header with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+
+for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")  # before NumPy is imported: small matrices gain nothing from more
+
+import functools
+from typing import Any
+
+import hypothesis
+import pytest
+
+from xpnet.backend import Device, DeviceError
+
+ALL = ("numpy", "strict", "torch", "cupy")
+ALWAYS = ("numpy", "strict")
+
+hypothesis.settings.register_profile("xpnet", derandomize=True, max_examples=25, deadline=None)
+hypothesis.settings.load_profile("xpnet")
+
+
+def names_in(variable: str) -> list[str]:
+    """Give the backends that an environment variable names."""
+    names = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
+    unknown = [name for name in names if name not in ALL]
+    if unknown:
+        raise pytest.UsageError(f"{variable}: expected names out of {', '.join(ALL)}; got {', '.join(unknown)}")
+    return names
+
+
+@functools.cache
+def backends() -> tuple[dict[str, Device], dict[str, str]]:
+    """Give the devices to test by backend, and the reasons why others are left out."""
+    asked, required = names_in("XPNET_BACKENDS"), names_in("XPNET_REQUIRE")
+    needed = {*(asked or ALWAYS), *required}
+    devices, left_out = {}, {}
+    for name in ALL:
+        if asked and name not in needed:
+            left_out[name] = "not in XPNET_BACKENDS"
+            continue
+        try:
+            devices[name] = Device.backend(name)
+        except DeviceError as error:
+            if name in needed:
+                raise pytest.UsageError(f"the backend {name} was asked for and does not work: {error}") from None
+            left_out[name] = str(error)
+    return devices, left_out
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Find the backends before anything else, so that an absent one ends the run with one message."""
+    config.addinivalue_line("markers", "backends(*names): the backends that a test is about, out of those chosen")
+    backends()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Name the backends that run, and those that do not, with the reason."""
+    devices, left_out = backends()
+    return [f"backends: {', '.join(devices)}"] + [f"left out: {name} ({why})" for name, why in left_out.items()]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test that takes ``device`` on each backend."""
+    if "device" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("backends")
+        names = [name for name in backends()[0] if marker is None or name in marker.args]
+        metafunc.parametrize("device", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> Device:
+    """Give the device of one backend."""
+    return backends()[0][request.param]
+
+
+@pytest.fixture(scope="session")
+def xp(device: Device) -> Any:
+    """Give the namespace of one backend."""
+    return device.xp

@@ -1,0 +1,40 @@
+"""What tox cannot know by itself: which backends this machine can have.
+
+PyTorch is wanted as its CPU build, which the public index does not carry for Linux, and CuPy needs a GPU. What
+cannot be had is left out with the reason and the remedy, unless ``XPNET_REQUIRE`` names it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from tox.execute.request import StdinSource
+from tox.plugin import impl
+from tox.tox_env.api import ToxEnv
+from tox.tox_env.errors import Fail, Skip
+
+# Elsewhere than on Linux the public index's build is the one without CUDA.
+TORCH = "torch==2.13.0+cpu" if sys.platform == "linux" else "torch==2.13.0"
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+PROBE = "from xpnet import Device; Device.backend('cupy')"
+
+
+def last_words(tox_env: ToxEnv, *command: str) -> str:
+    """Run Python in the environment and give the last line of its complaint, or nothing where it succeeds."""
+    outcome = tox_env.execute(["python", *command], StdinSource.OFF, show=False, run_id="probe")
+    return "" if outcome.exit_code == 0 else (outcome.err.strip().splitlines() or ["no message"])[-1]
+
+
+@impl
+def tox_before_run_commands(tox_env: ToxEnv) -> None:
+    """Install PyTorch and try the GPU, where the environment is about them."""
+    factors = tox_env.conf.name.split("-")
+    required = os.environ.get("XPNET_REQUIRE", "").split(",")
+    if "torch" in factors and (why := last_words(tox_env, "-m", "pip", "install", "--quiet", TORCH)):
+        why = f"{TORCH} cannot be installed ({why}); try PIP_EXTRA_INDEX_URL={CPU_INDEX} tox"
+        raise Fail(why) if "torch" in required else Skip(why)
+    if "cupy" in factors and "cupy" not in required and (why := last_words(tox_env, "-c", PROBE)):
+        logging.warning("left out: every test on CuPy, but those of its absence (%s)", why)
+        tox_env.conf["set_env"].update({"XPNET_BACKENDS": "numpy", "PYTEST_ADDOPTS": "tests/test_backend.py"})
