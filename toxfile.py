@@ -1,7 +1,7 @@
 """What tox cannot know by itself: which backends this machine can have.
 
-PyTorch is wanted as its CPU build, which the public index does not carry for Linux, and CuPy needs a GPU. What
-cannot be had is left out with the reason and the remedy, unless ``XPNET_REQUIRE`` names it.
+PyTorch is wanted as its CPU build, which the public index does not carry for Linux, and CuPy needs a GPU.
+What cannot be had is left out with the reason and the remedy, unless ``XPNET_REQUIRE`` names it.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ class Job:
     quick: bool
     device: xpnet.Device
     seed: int
+    seeds: int
     timings: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -44,18 +45,56 @@ class Job:
         return f"{self.data.name}, {len(self.data.train.y):,} training images"
 
 
+@dataclass
+class Runs:
+    """What ``train`` gives: one network per swept value and seed, trained side by side."""
+
+    job: Job
+    trainer: xpnet.Trainer
+    values: int
+
+    def measure(self, split: str) -> dict[str, np.ndarray]:
+        """Give loss, cost and accuracy on a split, each of shape (values, seeds)."""
+        found = self.trainer.evaluate(*getattr(self.job.data, split))
+        return {name: np.reshape(v, (self.values, -1)) for name, v in found.items()}
+
+    def curves(self, value: int = 0) -> dict[str, Any]:
+        """Give the columns of the history of one value, as lists: the mean over the seeds."""
+        columns = self.trainer.history.columns
+        return {"steps": columns["step"].tolist(), **{
+            name: np.reshape(columns[name], (len(columns["step"]), self.values, -1))[:, value].mean(axis=-1).tolist()
+            for name in columns if name.startswith(("train_", "validation_"))}}
+
+    def roughness(self, column: str, value: int = 0) -> np.ndarray:
+        """Give each seed's mean absolute second difference of a column: 0 for a straight line."""
+        values = self.trainer.history[column]
+        curve = np.reshape(values, (len(values), self.values, -1))[:, value]
+        return np.abs(np.diff(curve, n=2, axis=0)).mean(axis=0)
+
+
 def train(
-    job: Job, hidden: Sequence[int], *, batch_norm: bool, l2: Any = L2, cycles: int = 2, points: int = 1,
-    initializer: Any = None, label: str = "training",
-) -> xpnet.Trainer:
-    """Train as the report does; ``l2`` or the initializer's sigma may be a list, one per network of a sweep."""
+    job: Job, hidden: Sequence[int], *, batch_norm: bool, l2: Any = L2, sigma: Any = None, cycles: int = 2,
+    points: int = 1, label: str = "training",
+) -> Runs:
+    """Train as the report does, from several seeds at once; ``l2`` or ``sigma`` may be a list of values."""
+    swept = next((v for v in (l2, sigma) if isinstance(v, list)), [None])
+    seeds = list(range(job.seed, job.seed + job.seeds))
+    many = len(swept) * len(seeds) > 1
+
+    def spread(value: Any) -> Any:
+        if not many:
+            return value[0] if isinstance(value, list) else value
+        return [v for v in value for _ in seeds] if isinstance(value, list) else value
+
+    initializer = None if sigma is None else xpnet.Normal(spread(sigma))
     network = xpnet.mlp(
         job.data.train.x.shape[1], hidden, len(job.data.classes), batch_norm=batch_norm,
         initializer=initializer, standardize=True,
     )
     trainer = xpnet.Trainer(
-        network, schedule=xpnet.CyclicLR(ETA_MIN, ETA_MAX, step_size=job.step_size), l2=l2, batch_size=BATCH,
-        seed=job.seed, device=job.device, callbacks=[xpnet.Progress(label)], divergence="record",
+        network, schedule=xpnet.CyclicLR(ETA_MIN, ETA_MAX, step_size=job.step_size), l2=spread(l2), batch_size=BATCH,
+        seed=seeds * len(swept) if many else job.seed, device=job.device, callbacks=[xpnet.Progress(label)],
+        divergence="record",
     )
     steps = cycles * 2 * job.step_size
     start = time.perf_counter()
@@ -64,7 +103,13 @@ def train(
         train_sample=len(job.data.validation.y),
     )
     job.timings[label] = round(time.perf_counter() - start, 2)
-    return trainer
+    return Runs(job, trainer, len(swept))
+
+
+def by_seed(name: str, values: Any) -> dict[str, Any]:
+    """Give a number's mean over the seeds, and with several seeds each one's."""
+    values = np.asarray(values, dtype=float).ravel()
+    return {name: float(values.mean()), **({f"{name}_by_seed": values.tolist()} if values.size > 1 else {})}
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
@@ -76,6 +121,7 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="10,000 training images and shorter cycles")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto (cpu)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the images (0)")
+    parser.add_argument("--seeds", type=int, metavar="K", help="train every network from K seeds at once (3; --quick: 1)")
     return parser
 
 
@@ -88,6 +134,9 @@ def make_job(arguments: argparse.Namespace) -> Job:
         device = xpnet.Device(arguments.device)
         if arguments.seed < 0:
             raise ValueError(f"--seed: expected 0 or more, got {arguments.seed}")
+        seeds = arguments.seeds or (1 if arguments.quick else 3)
+        if seeds < 1:
+            raise ValueError(f"--seeds: expected at least 1, got {seeds}")
         # --quick without --data is the embedded set: it runs the same everywhere.
         source = arguments.data or ("synthetic" if arguments.quick else None)
         data = datasets.load(source, **sizes)
@@ -100,7 +149,7 @@ def make_job(arguments: argparse.Namespace) -> Job:
         data = replace(data, **parts)
     shown = ", ".join(f"{len(getattr(data, k).y):,} {k}" for k in sizes)
     print(f"data: {data.name} ({shown}), {data.source}\ndevice: {device.name} {device.why}".rstrip())
-    return Job(data, arguments.out, arguments.quick, device, arguments.seed,
+    return Job(data, arguments.out, arguments.quick, device, arguments.seed, seeds,
                {"data": round(time.perf_counter() - start, 2)})
 
 
@@ -108,7 +157,7 @@ def describe(job: Job) -> dict[str, Any]:
     """Give the keys ``environment`` and ``data`` of the results."""
     environment = {
         "xpnet": xpnet.__version__, "python": platform.python_version(), "numpy": np.__version__,
-        "platform": platform.platform(), "device": job.device.name, "seed": job.seed, "quick": job.quick,
+        "platform": platform.platform(), "device": job.device.name, "seed": job.seed, "seeds": job.seeds, "quick": job.quick,
         "seconds": job.timings,
     }
     sizes = {name: len(getattr(job.data, name).y) for name in ("train", "validation", "test")}

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from _common import HIDDEN_3, L2, Job, main, train
-from figures1to4 import POINTS, curve
+from _common import HIDDEN_3, L2, Job, by_seed, main, train
+from figures1to4 import POINTS
 
-import xpnet
 from xpnet import plotting
 
 SIGMAS = [1e-1, 1e-3, 1e-4]
@@ -23,24 +22,22 @@ def run(job: Job) -> dict[str, Any]:
     curves, rows = {}, []
     for batch_norm in (False, True):
         label = f"figures 5 to 7: {'with' if batch_norm else 'without'} batch norm"
-        trainer = train(job, HIDDEN_3, batch_norm=batch_norm, points=POINTS, initializer=xpnet.Normal(SIGMAS),
-                        label=label)
-        found = {k: trainer.evaluate(*getattr(job.data, k)) for k in ("train", "validation", "test")}
+        runs = train(job, HIDDEN_3, batch_norm=batch_norm, points=POINTS, sigma=SIGMAS, label=label)
+        found = {split: runs.measure(split) for split in ("train", "validation", "test")}
         for i, sigma in enumerate(SIGMAS):
-            curves[sigma, batch_norm] = curve(trainer.history.member(i))
+            curves[sigma, batch_norm] = runs.curves(i)
             rows.append({"sigma": sigma, "batch_norm": batch_norm,
-                         "test_accuracy": float(found["test"]["accuracy"][i]),
-                         "validation_accuracy": float(found["validation"]["accuracy"][i]),
-                         "final_train_loss": float(found["train"]["loss"][i])})
+                         **by_seed("test_accuracy", found["test"]["accuracy"][i]),
+                         **by_seed("validation_accuracy", found["validation"]["accuracy"][i]),
+                         **by_seed("final_train_loss", found["train"]["loss"][i])})
     for i, sigma in enumerate(SIGMAS):
         panels = [{"title": f"{'with' if bn else 'without'} batch norm", **curves[sigma, bn]} for bn in (False, True)]
         figure = plotting.curves(panels, title=f"Figure {5 + i}: sigma = {sigma:g}\n{job.on}")
         plotting.save(figure, job.out / f"figure{5 + i}.png")
-    trainer = train(job, HIDDEN_3, batch_norm=False, l2=PENALTIES, initializer=xpnet.Normal(1e-3),
-                    label="sigma = 1e-3 without batch norm, by l2")
-    test, final = trainer.evaluate(*job.data.test), trainer.evaluate(*job.data.train)
-    penalties = [{"sigma": 1e-3, "l2": l2, "test_accuracy": float(test["accuracy"][i]),
-                  "final_train_loss": float(final["loss"][i])} for i, l2 in enumerate(PENALTIES)]
+    runs = train(job, HIDDEN_3, batch_norm=False, l2=PENALTIES, sigma=1e-3, label="sigma 1e-3, by lambda")
+    test, final = runs.measure("test"), runs.measure("train")
+    penalties = [{"sigma": 1e-3, "l2": l2, **by_seed("test_accuracy", test["accuracy"][i]),
+                  **by_seed("final_train_loss", final["loss"][i])} for i, l2 in enumerate(PENALTIES)]
     return {"initialisation": rows, "initialisation_penalty": penalties}
 
 

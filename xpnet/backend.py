@@ -18,7 +18,7 @@ import numpy as np
 
 __all__ = [
     "Array", "Device", "DeviceError", "check_same_device", "from_dlpack", "is_complex", "matmul", "namespace",
-    "ones_row", "real", "to_numpy",
+    "ones_row", "real", "survey", "to_numpy",
 ]
 
 Array = Any
@@ -307,3 +307,25 @@ def check_same_device(**arrays: Array) -> Device:
     if first is None:
         raise ValueError("expected at least one array")
     return first[1]
+
+
+def survey() -> list[dict[str, Any]]:
+    """Tell which devices work: for each its name, whether it works, and its facts or the reason and remedy."""
+    memory = Device().free_memory()
+    free = "" if memory is None else f", {memory / 2**30:.1f} GiB free"
+    rows = [{"device": "cpu", "works": True, "detail": f"NumPy {np.__version__}, {os.cpu_count()} cores{free}"}]
+    try:
+        cupy = _import_cupy()
+    except DeviceError as error:
+        return [*rows, {"device": "cuda", "works": False, "detail": str(error)}]
+    for index in range(cupy.cuda.runtime.getDeviceCount()):
+        row: dict[str, Any] = {"device": f"cuda:{index}", "works": True}
+        try:
+            here = Device(row["device"])
+            properties = cupy.cuda.runtime.getDeviceProperties(index)
+            row["detail"] = (f"CuPy {cupy.__version__}, {properties['name'].decode()}, "
+                             f"{(here.free_memory() or 0) / 2**30:.1f} GiB free")
+        except DeviceError as error:
+            row |= {"works": False, "detail": str(error)}
+        rows.append(row)
+    return rows

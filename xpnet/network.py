@@ -190,6 +190,14 @@ def bind(thing: Any, device: Device, dtype: str, *, axes: int) -> Any:
     return dataclasses.replace(thing, **arrays) if arrays else thing
 
 
+def pick(thing: Any, index: int) -> Any:
+    """Give a copy of a dataclass, and of those in it, with entry ``index`` in place of each sequence."""
+    if not dataclasses.is_dataclass(thing):
+        return thing[index] if is_array(thing) else thing
+    fields = {f.name: pick(getattr(thing, f.name), index) for f in dataclasses.fields(thing)}
+    return dataclasses.replace(thing, **fields)  # type: ignore[type-var]
+
+
 def describe(thing: Any) -> Any:
     """Describe a layer, initializer, optimiser or schedule in plain values: its type and its fields."""
     if dataclasses.is_dataclass(thing):
@@ -295,7 +303,8 @@ class Network:
         """Give one model of several as an ordinary network."""
         shapes = self.architecture.shapes
         one = {name: a[index, ...] if a.ndim > len(shapes[name]) else a for name, a in self.arrays.items()}
-        return Network(self.architecture, one)
+        layers = [pick(layer, index) for layer in self.architecture.layers]
+        return Network(Sequential(self.architecture.in_features, layers), one)
 
     def save(self, path: str | Path) -> None:
         """Write the arrays and the architecture to a safetensors file; ``load`` reads it."""
@@ -331,6 +340,6 @@ def check_features(x: Array, architecture: Sequential, device: Device) -> Array:
     xp = device.xp
     if x.ndim < 2 or x.shape[-1] != architecture.in_features:
         raise ValueError(f"features: expected shape (n, {architecture.in_features}), got {tuple(x.shape)}")
-    if not xp.isdtype(x.dtype, ("bool", "integral", "real floating", "complex floating")):
-        raise TypeError(f"features: expected numbers, got dtype {x.dtype}")
+    if not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
+        raise TypeError(f"features: expected real numbers, got dtype {x.dtype}")
     return x

@@ -84,7 +84,7 @@ def _block(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int6
         return rng.standard_normal((BLOCK, channels, side, side), dtype=np.float32)
 
     def colour(side: int = 1) -> Field:  # brightness varies more than hue, as in photographs
-        return normal(1, side) + np.float32(0.2) * normal(3, side)
+        return normal(1, side) + np.float32(0.15) * normal(3, side)
 
     ten = np.arange(10)
     labels = rng.permuted(np.broadcast_to(ten, (BLOCK // 10, 10)), axis=1).ravel()
@@ -93,24 +93,24 @@ def _block(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int6
 
     turned = np.array([family[1] for family in FAMILIES], np.float32)[labels, None, None, None]
     angle = np.radians(turned + uniform(-10, 10))
-    x, y, size = right + uniform(-4, 4), down + uniform(-4, 4), uniform(1.6, 2.6)
+    x, y, size = right + uniform(-3.5, 3.5), down + uniform(-3.5, 3.5), uniform(1.6, 2.6)
     u = (x * np.cos(angle) + y * np.sin(angle)) / size
     v = (y * np.cos(angle) - x * np.sin(angle)) / size
     for k, (_, _, pattern) in enumerate(FAMILIES):
         mine = labels == k
         u[mine] = pattern(u[mine], v[mine])
-    sign = np.where(rng.random((BLOCK, 1, 1, 1)) < 0.8, np.float32(1), np.float32(-1))
-    image = np.tanh(2 * u) * (sign * uniform(8, 36) * (1 + uniform(-0.3, 0.3, channels=3)))
+    sign = np.where(rng.random((BLOCK, 1, 1, 1)) < 0.75, np.float32(1), np.float32(-1))
+    image = np.tanh(2 * u) * (sign * uniform(5, 23) * (1 + uniform(-0.3, 0.3, channels=3)))
 
-    image += 128 + 60 * colour()
-    image += uniform(-55, 55) * (right / 16) + uniform(-55, 55) * (down / 16)
+    image += 128 + 50 * colour()
+    image += uniform(-50, 50) * (right / 16) + uniform(-50, 50) * (down / 16)
     points = np.linspace(-15.5, 15.5, CLUTTER_CELLS, dtype=np.float32)
     between = np.maximum(0, 1 - np.abs(down - points) / (points[1] - points[0]))  # linear interpolation
-    image += uniform(4, 20) * (between @ colour(CLUTTER_CELLS) @ between.T)
+    image += uniform(4, 10) * (between @ colour(CLUTTER_CELLS) @ between.T)
     hidden = np.abs(right - uniform(-16, 16)) < uniform(3, 9)
     hidden = hidden & (np.abs(down - uniform(-16, 16)) < uniform(3, 9))
-    image = np.where(hidden, uniform(0, 255, channels=3), image)
-    image += uniform(1, 6) * rng.standard_normal((BLOCK, *IMAGE_SHAPE), dtype=np.float32)
+    image = np.where(hidden, uniform(90, 165, channels=3), image)
+    image += uniform(1, 4) * rng.standard_normal((BLOCK, *IMAGE_SHAPE), dtype=np.float32)
     return np.clip(image, 0, 255).astype(np.uint8).reshape(BLOCK, PIXELS), labels
 
 

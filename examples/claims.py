@@ -1,0 +1,139 @@
+"""The report's claims, each measured from the runs and judged.
+
+A claim holds, does not hold, or cannot be judged (``None``): accuracies on CIFAR-10 say nothing of other
+data, or of a shortened run. Where several seeds were trained, means are compared, and the remark gives the
+95 % interval of the difference, paired by seed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from _common import HIDDEN_3, HIDDEN_9
+
+REPORTED_VALIDATION, REPORTED_TEST = 0.553, 0.5457
+CHANCE, NEAR = 0.10, 0.01  # ten balanced classes; how near to chance counts as chance
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond, the normal one.
+STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
+
+
+def values(row: dict[str, Any], name: str) -> np.ndarray:
+    """Give a number of a row for each seed."""
+    return np.asarray(row.get(f"{name}_by_seed", [row[name]]))
+
+
+def difference(better: np.ndarray, worse: np.ndarray, unit: float = 1.0) -> str:
+    """Describe the paired difference between two numbers, with its interval where there are several seeds."""
+    delta, n = (better - worse) * unit, better.size
+    if n == 1:
+        return f"difference {delta[0]:+.3g} from one seed"
+    margin = STUDENT[min(n - 2, len(STUDENT) - 1)] * delta.std(ddof=1) / n**0.5
+    clear = "" if abs(delta.mean()) > margin else ", which the seeds do not tell from 0"
+    return f"paired difference {delta.mean():+.3g} +- {margin:.2g} over {n} seeds{clear}"
+
+
+def percent(accuracy: float) -> str:
+    """Show an accuracy."""
+    return f"{100 * accuracy:.2f} %"
+
+
+def verdict(claim: str, reported: str, measured: str, holds: bool | None, remark: str = "") -> dict[str, Any]:
+    """Make a row."""
+    return {"claim": claim, "reported": reported, "measured": measured,
+            "holds": None if holds is None else bool(holds), "remark": remark}
+
+
+def judge(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give a row per claim that the results allow to judge."""
+    faithful = results["data"]["name"] == "CIFAR-10" and not results["environment"]["quick"]
+    rows = []
+    if "gradient_check" in results:
+        rows.append(_gradients(results["gradient_check"]))
+    if "loss_curves" in results:
+        rows += _curves(results["loss_curves"])
+    if "initialisation" in results:
+        rows += _initialisation(results["initialisation"], results["initialisation_penalty"])
+    if "lambda_search" in results:
+        final = results["lambda_search"]["final"]
+        for name, reported in (("validation", REPORTED_VALIDATION), ("test", REPORTED_TEST)):
+            measured = final[f"{name}_accuracy"]
+            rows.append(verdict(
+                f"Final {name} accuracy (within 2 points)", percent(reported), percent(measured),
+                abs(measured - reported) < 0.02 if faithful else None,
+                "" if faithful else "Only the whole run on CIFAR-10 can be compared with the report.",
+            ))
+    return rows
+
+
+def _gradients(checked: list[dict[str, Any]]) -> dict[str, Any]:
+    worst = max(row["complex_step_error"] for row in checked if row["analytical_norm"] > 1e-14)
+    return verdict(
+        "The analytical gradients are correct", "errors up to 3.2e-9",
+        f"{sum(row['passes'] for row in checked)} of {len(checked)} pass; complex-step error up to {worst:.1e}",
+        all(row["passes"] for row in checked),
+        "A bias that batch norm cancels has gradient 0. Central differences return rounding noise of about 1e-9 "
+        "there, which the formula divides by 1e-5; so its norms are judged, not its relative errors.",
+    )
+
+
+def _curves(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = []
+    for hidden in (HIDDEN_3, HIDDEN_9):
+        plain, normed = (next(r for r in curves if r["hidden"] == hidden and r["batch_norm"] == batch_norm)
+                         for batch_norm in (False, True))
+        layers = len(hidden) + 1
+        a, b = (values(row, "final_train_loss") for row in (plain, normed))
+        held_out = difference(*(values(row, "final_validation_loss") for row in (normed, plain)))
+        rows.append(verdict(
+            f"Batch norm ends with a lower loss, {layers} layers", "lower", f"{b.mean():.3f} against {a.mean():.3f}",
+            b.mean() < a.mean(), f"Training loss: {difference(b, a)}. Validation loss: {held_out}.",
+        ))
+        a, b = (values(row, "roughness") for row in (plain, normed))
+        rows.append(verdict(
+            f"Batch norm gives a smoother curve, {layers} layers", "smoother", f"{b.mean():.4f} against {a.mean():.4f}",
+            b.mean() < a.mean(), "Roughness: the mean absolute second difference of the training loss at 100 equal "
+            f"steps of the run; {difference(b, a)}.",
+        ))
+    return rows
+
+
+def _initialisation(runs: list[dict[str, Any]], penalties: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    test = {(row["sigma"], row["batch_norm"]): values(row, "test_accuracy") for row in runs}
+    sigmas = sorted({sigma for sigma, _ in test}, reverse=True)
+    rows = []
+    for sigma in sigmas:
+        a, b = test[sigma, False], test[sigma, True]
+        rows.append(verdict(
+            f"Batch norm does better at sigma = {sigma:g}", "better", f"{percent(b.mean())} against {percent(a.mean())}",
+            b.mean() > a.mean(), f"Test accuracy, in points: {difference(b, a, 100)}.",
+        ))
+    a, b = test[sigmas[-1], False], test[sigmas[-1], True]
+    rows.append(verdict(f"Without batch norm sigma = {sigmas[-1]:g} stays at chance", "10 %", percent(a.mean()),
+                        bool((abs(a - CHANCE) < NEAR).all())))
+    rows.append(verdict(f"With batch norm training survives sigma = {sigmas[-1]:g}", "no catastrophic fall",
+                        f"{percent(b.mean())}, and {percent(test[sigmas[0], True].mean())} at {sigmas[0]:g}",
+                        b.mean() > 2 * CHANCE and b.mean() > test[sigmas[0], True].mean() - 0.1))
+    for batch_norm in (False, True):
+        means = [test[sigma, batch_norm].mean() for sigma in sigmas]
+        pairs = zip(sigmas, sigmas[1:], strict=False)
+        told = "; ".join(f"{high:g} to {low:g}: {difference(test[low, batch_norm], test[high, batch_norm], 100)}"
+                         for high, low in pairs)
+        remark = f"Test accuracy, in points, from sigma {told}."
+        if batch_norm:
+            remark += (" Batch norm divides by the deviation of its input, so that the scale of the weights before "
+                       "it changes the output not at all, only how far a step turns them.")
+        rows.append(verdict(
+            f"Accuracy does not rise as sigma shrinks, {'with' if batch_norm else 'without'} batch norm",
+            "decreases", ", ".join(map(percent, means)), all(np.diff(means) <= 0), remark,
+        ))
+    trained = [row for row in penalties if row["test_accuracy"] > CHANCE + NEAR]
+    learns = ", ".join(f"{row['l2']:g}" for row in trained)
+    shown = ", ".join(f"{percent(row['test_accuracy'])} at lambda {row['l2']:g}" for row in penalties)
+    rows.append(verdict(
+        "Without batch norm sigma = 0.001 still learns", "performs worse", shown,
+        penalties[-1]["test_accuracy"] > CHANCE + NEAR,
+        f"With the report's lambda ({penalties[-1]['l2']:g}) the penalty shrinks such small weights faster than the "
+        f"loss lets them grow: it learns with lambda {learns or 'none'}.",
+    ))
+    return rows

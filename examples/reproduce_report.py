@@ -1,0 +1,132 @@
+"""Run every table and figure of the report, judge its claims, and write results.json and report.html."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import claims
+import figures1to4
+import figures5to7
+import table1
+import table2
+from _common import Job, describe, make_job, options, write_json
+
+from xpnet.report import Page
+
+PARTS = {"table1": table1.run, "figures1to4": figures1to4.run, "table2": table2.run, "figures5to7": figures5to7.run}
+ACCURACY = "{:.2%}"
+
+
+def page(job: Job, results: dict[str, Any]) -> Page:
+    """Lay out the page: claims first, then each table and figure beside what was reported."""
+    what = "shortened run, " if job.quick else ""
+    seeds = f"mean over {job.seeds} seeds" if job.seeds > 1 else "one seed"
+    made = Page("k-layer networks with batch norm, measured again", subtitle=f"{what}{job.on}, {seeds}")
+    made.text(f"Data: {job.data.source}. Every number is made by this run; 'reported' is the report's.")
+    made.heading("Claims").table(
+        ["claim", "holds", "reported", "measured", "remark"],
+        [[row[k] for k in ("claim", "holds", "reported", "measured", "remark")] for row in results["claims"]],
+        caption="The report's claims; a dash is one that this run cannot judge.",
+    )
+    if "gradient_check" in results:
+        columns = ["parameter", "reported", "error", "strict_error", "complex_step_error", "analytical_norm",
+                   "numerical_norm", "complex_step_norm", "passes"]
+        made.heading("Table 1: errors of the gradients").table(
+            ["hidden", "batch norm", *columns],
+            [[str(r["hidden"]), "yes" if r["batch_norm"] else "no", *[r[c] for c in columns]]
+             for r in results["gradient_check"]],
+            formats=dict.fromkeys(columns[1:-1], ".2e"),
+            caption="error: | |a| - |n| | / max(1e-5, |a| + |n|) for the norms of the analytical gradient a and the "
+            "numerical one n (central differences, h = 1e-6); strict_error: |a - n| instead of the difference of "
+            "norms; complex_step_error: the same against the complex step. The gradient of a bias that batch norm "
+            "cancels is 0: there n is rounding noise, and the norms are judged.",
+        ).figure(job.out / "table1.png", caption="Table 1 as a picture", alt="heat map of the errors")
+    if "loss_curves" in results:
+        made.heading("Figures 1 to 4: loss with and without batch norm")
+        columns = ["final_train_loss", "final_validation_loss", "roughness", "train_accuracy", "validation_accuracy",
+                   "test_accuracy"]
+        made.table(["figure", "hidden", "batch norm", *columns],
+                   [[r["figure"], str(r["hidden"]), "yes" if r["batch_norm"] else "no", *[r[c] for c in columns]]
+                    for r in results["loss_curves"]], formats=dict.fromkeys(columns[3:], ACCURACY),
+                   caption="At the end of two cycles, on all images of each split.")
+        for row in results["loss_curves"]:
+            name = f"hidden layers {row['hidden']}, {'with' if row['batch_norm'] else 'without'} batch norm"
+            _curves(made, job, f"Figure {row['figure']}", name, {name: row})
+    if "lambda_search" in results:
+        _search(made, job, results["lambda_search"])
+    if "initialisation" in results:
+        made.heading("Figures 5 to 7: sensitivity to the initial weights")
+        columns = ["test_accuracy", "validation_accuracy", "final_train_loss"]
+        made.table(["sigma", "batch norm", *columns],
+                   [[r["sigma"], "yes" if r["batch_norm"] else "no", *[r[c] for c in columns]]
+                    for r in results["initialisation"]], formats=dict.fromkeys(columns[:2], ACCURACY))
+        for number in (5, 6, 7):
+            made.figure(job.out / f"figure{number}.png", alt=f"loss curves of figure {number}",
+                        caption=f"Figure {number}: without batch norm left, with batch norm right ({job.on})")
+        made.table(["sigma", "lambda", "test_accuracy", "final_train_loss"],
+                   [[r["sigma"], r["l2"], r["test_accuracy"], r["final_train_loss"]]
+                    for r in results["initialisation_penalty"]], formats={"test_accuracy": ACCURACY},
+                   caption="Without batch norm at sigma = 0.001, by lambda: the penalty decides whether it learns.")
+    environment = results["environment"]
+    made.heading("How it was made").table(
+        ["", "value"], [[k, str(v)] for k, v in environment.items() if k != "seconds"])
+    return made.table(["part", "seconds"], [[k, v] for k, v in environment["seconds"].items()])
+
+
+def _curves(made: Page, job: Job, figure: str, name: str, rows: dict[str, dict[str, Any]]) -> None:
+    number = figure.split()[-1]
+    made.figure(job.out / f"figure{number}.png", caption=f"{figure}: {name} ({job.on})", alt=f"curves of {figure}")
+    for row in rows.values():
+        made.chart({f"{split} {kind}": (row["steps"], row[f"{split}_{kind}"])
+                    for split in ("train", "validation") for kind in ("loss", "cost")},
+                   caption=f"{figure}, to zoom: {name}", x_label="update", y_label="loss, cost (nats)")
+
+
+def _search(made: Page, job: Job, search: dict[str, Any]) -> None:
+    reported = [(-2.41, 0.5518), (-2.47, 0.5480), (-3.10, 0.5376)]
+    made.heading("Table 2: the search for lambda").table(
+        ["rank", "reported log10 lambda", "reported accuracy", "log10 lambda", "validation accuracy"],
+        [[i + 1, *(reported[i] if i < 3 else (None, None)), row["log10_lambda"], row["validation_accuracy"]]
+         for i, row in enumerate(search["coarse"])],
+        formats={"reported accuracy": ACCURACY, "validation accuracy": ACCURACY}, caption="Coarse search.")
+    made.table(
+        ["rank", "log10 lambda", "validation accuracy"],
+        [[i + 1, row["log10_lambda"], row["validation_accuracy"]] for i, row in enumerate(search["fine"])],
+        formats={"validation accuracy": ACCURACY},
+        caption="Fine search in ({:.2f}, {:.2f}); the report's best was -2.3434 with 55.28 % in (-3.40, -2.11)."
+        .format(*search["interval"]))
+    made.figure(job.out / "table2.png", caption=f"Both searches ({job.on})", alt="validation accuracy by lambda")
+    final = search["final"]
+    made.table(["split", "reported", "measured"],
+               [["validation", claims.REPORTED_VALIDATION, final["validation_accuracy"]],
+                ["test", claims.REPORTED_TEST, final["test_accuracy"]]],
+               formats={"reported": ACCURACY, "measured": ACCURACY},
+               caption=f"The best, log10 lambda = {final['log10_lambda']:.3f}, after 3 cycles.")
+
+
+def main() -> None:
+    """Run the parts that were asked for."""
+    parser = options(__doc__)
+    parser.add_argument("--only", metavar="NAMES", help=f"some of {','.join(PARTS)}, separated by commas")
+    arguments = parser.parse_args()
+    chosen = arguments.only.split(",") if arguments.only else list(PARTS)
+    if unknown := [name for name in chosen if name not in PARTS]:
+        parser.error(f"--only: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
+    job = make_job(arguments)
+    start = time.perf_counter()
+    results = describe(job)
+    for name in chosen:
+        results |= PARTS[name](job)
+    results["claims"] = claims.judge(results)
+    job.timings["everything"] = round(time.perf_counter() - start, 2)
+    write_json(job.out / "results.json", results)
+    page(job, results).write(job.out / "report.html")
+    signs = {True: "holds", False: "does NOT hold", None: "not judged"}
+    for row in results["claims"]:
+        print(f"{signs[row['holds']]:>13}  {row['claim']}: reported {row['reported']}, measured {row['measured']}")
+    print(f"on {job.on}, in {job.timings['everything']:.0f} s: {job.out / 'report.html'}, {job.out / 'results.json'}")
+
+
+if __name__ == "__main__":
+    main()
