@@ -35,6 +35,8 @@ def tox_before_run_commands(tox_env: ToxEnv) -> None:
     if "torch" in factors and (why := last_words(tox_env, "-m", "pip", "install", "--quiet", TORCH)):
         why = f"{TORCH} cannot be installed ({why}); try PIP_EXTRA_INDEX_URL={CPU_INDEX} tox"
         raise Fail(why) if "torch" in required else Skip(why)
-    if "cupy" in factors and "cupy" not in required and (why := last_words(tox_env, "-c", PROBE)):
+    if "cupy" in factors and "cupy" not in required and (why := last_words(tox_env, "-P", "-c", PROBE)):
+        if not why.startswith("xpnet.backend.DeviceError"):
+            raise Fail(f"CuPy that does not work should be a DeviceError, and is {why}")
         logging.warning("left out: every test on CuPy, but those of its absence (%s)", why)
         tox_env.conf["set_env"].update({"XPNET_BACKENDS": "numpy", "PYTEST_ADDOPTS": "tests/test_backend.py"})

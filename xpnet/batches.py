@@ -1,11 +1,19 @@
-"""Minibatches: which examples an update sees is a function of (order seed, update), nothing else."""
+"""Minibatches: which examples an update sees is a function of (order seed, update), nothing else.
+
+They are prepared a few at a time, and on the host in a thread, while BLAS works on those before.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from . import random
 from .backend import Array, Device
 
 __all__ = ["Batches", "blocks"]
+
+AHEAD = 4  # batches prepared at a time: the thread is woken less often
 
 
 def blocks(n: int, size: int = 1000) -> list[slice]:
@@ -20,7 +28,7 @@ class Batches:
     ----------
     x : array of shape (n, features)
         The features; they keep their dtype (uint8 images stay uint8) until a batch is taken.
-    targets : array of shape (n,)
+    labels : array of int64, shape (n,)
         Class indices.
     classes : int
         Number of classes.
@@ -29,31 +37,68 @@ class Batches:
     seed : int
         Of the order.
     device : Device
-        Where x and the targets are.
+        Where x and the labels are.
     dtype : str
-        Of the one-hot targets.
+        Of the batches.
+    scaling : tuple of arrays, optional
+        Offset and scale per feature: batches are ``(x - offset) * scale``.
     at_least : int
         A last batch smaller than this is left out (batch norm cannot train on one example; the next epoch
         draws another order).
     """
 
     def __init__(
-        self, x: Array, targets: Array, classes: int, *, size: int, seed: int, device: Device, dtype: str,
-        at_least: int = 1,
+        self, x: Array, labels: Array, classes: int, *, size: int, seed: int, device: Device, dtype: str,
+        scaling: tuple[Array, Array] | None = None, at_least: int = 1,
     ) -> None:
         self.n = int(x.shape[0])
         self.size = min(size, self.n)
         rest = self.n % self.size
         self.per_epoch = self.n // self.size + (rest >= at_least and rest > 0)
-        self._x, self._targets, self._seed, self._device = x, targets, seed, device
+        if not self.per_epoch:
+            raise ValueError(f"batch norm trains on at least {at_least} examples, got {self.n}")
+        self._x, self._labels, self._seed, self._device, self._scaling = x, labels, seed, device, scaling
         self._one_hot = device.xp.eye(classes, dtype=getattr(device.xp, dtype), device=device.native)
+        # Batches are written over those before the last: a fresh megabyte costs more in page faults than its
+        # arithmetic.
+        rows = min(AHEAD * self.size, self.n)
+        self._rooms = [device.empty((rows, x.shape[1]), dtype) for _ in range(2)]
         self._epoch = -1
 
-    def __getitem__(self, step: int) -> tuple[Array, Array]:
-        """Give the features (size, features) and the one-hot targets (size, classes) of update ``step``."""
-        xp = self._device.xp
-        epoch, i = divmod(step, self.per_epoch)
+    def run(self, first: int, until: int) -> Iterator[tuple[Array, Array]]:
+        """Give features (size, features) and one-hot targets (size, classes) of updates first to until - 1.
+
+        A batch is valid until the next but ``AHEAD - 1`` is taken: its memory is used again.
+        """
+        chunks = []
+        while first < until:
+            stop = min(until, first + AHEAD, (first // self.per_epoch + 1) * self.per_epoch)
+            chunks.append((first, stop, self._rooms[len(chunks) % 2]))
+            first = stop
+        if not self._device.is_host:
+            for chunk in chunks:
+                yield from self._prepare(*chunk)
+            return
+        with ThreadPoolExecutor(1) as thread:
+            coming = thread.submit(self._prepare, *chunks[0])
+            for following in [*chunks[1:], None]:
+                ready = coming.result()
+                if following:
+                    coming = thread.submit(self._prepare, *following)
+                yield from ready
+
+    def _prepare(self, first: int, until: int, room: Array) -> list[tuple[Array, Array]]:
+        """Gather, convert and scale the batches of some updates of one epoch, in ``room``."""
+        xp, size = self._device.xp, self.size
+        epoch, i = divmod(first, self.per_epoch)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._device.asarray(random.permutation(self._seed, epoch, self.n))
-        rows = self._order[i * self.size : min((i + 1) * self.size, self.n)]
-        return xp.take(self._x, rows, axis=0), xp.take(self._one_hot, xp.take(self._targets, rows, axis=0), axis=0)
+            self._order = self._device.asarray(random.permutation(self._seed, epoch, self.n))
+            self._epoch = epoch
+        rows = self._order[i * size : min((i + until - first) * size, self.n)]
+        x = room[: rows.shape[0], :]
+        x[...] = xp.astype(xp.take(self._x, rows, axis=0), x.dtype, copy=False)
+        if self._scaling:
+            x -= self._scaling[0]
+            x *= self._scaling[1]
+        targets = xp.take(self._one_hot, xp.take(self._labels, rows, axis=0), axis=0)
+        return [(x[part, :], targets[part, :]) for part in blocks(rows.shape[0], size)]

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .backend import Array, is_complex, matmul, namespace, ones_row, real, to_numpy
+from .backend import Array, constant, is_complex, matmul, namespace, real, to_numpy
 from .initializers import He, Initializer
 
 __all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "Linear", "ReLU", "Standardize", "layer"]
@@ -59,9 +59,14 @@ class Layer:
         raise NotImplementedError
 
 
-def batch_sum(x: Array) -> Array:
-    """Sum over the batch, keeping the axis: (..., n, k) to (..., 1, k)."""
-    return ones_row(x) @ x
+def batch_sum(x: Array, factor: float = 1.0) -> Array:
+    """Sum over the batch and multiply by ``factor``, keeping the axis: (..., n, k) to (..., 1, k)."""
+    return constant(x, (1, x.shape[-2]), factor) @ x
+
+
+def row(a: Array) -> Array:
+    """Give a layer's vector (*models, k) the batch axis: (*models, 1, k), or (k,), which broadcasts alike."""
+    return a if a.ndim == 1 else a[..., None, :]
 
 
 def side_by_side(w: Array) -> Array:
@@ -117,7 +122,7 @@ class Linear(Layer):
         W, b = arrays
         shared = x.ndim == 2 and W.ndim > 2
         z = apart(x @ side_by_side(W), W.shape) if shared else x @ W
-        z = z + b[..., None, :]
+        z = z + row(b)
 
         def pullback(dz: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
             to = into[0] if into else None
@@ -162,7 +167,7 @@ class BatchNorm(Layer):
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Normalise x (..., n, k) with the batch's statistics (train), else with the running ones."""
-        gamma, beta, mean, var = (a[..., None, :] for a in arrays)
+        gamma, beta, mean, var = map(row, arrays)
         n = x.shape[-2]
         if train:
             if n < 2:
@@ -171,9 +176,9 @@ class BatchNorm(Layer):
                     "variance, and the output would be beta whatever the input. Use a batch_size of at least 2, "
                     "or train=False to use the running statistics"
                 )
-            mean = batch_sum(x) * (1.0 / n)
+            mean = batch_sum(x, 1.0 / n)
             centred = x - mean
-            var = batch_sum(centred * centred) * (1.0 / n)
+            var = batch_sum(centred * centred, 1.0 / n)
         else:
             centred = x - mean
         inverse = 1.0 / namespace(x).sqrt(var + self.eps)
@@ -181,14 +186,14 @@ class BatchNorm(Layer):
         y = centred * scale + beta
 
         def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
-            # With x_hat = centred * inverse:  dbeta = sum dy,  dgamma = sum dy x_hat,
+            # With x_hat = centred * inverse:  dbeta = sum(dy),  dgamma = sum(dy x_hat),
             # dx = gamma * inverse * (dy - mean(dy) - x_hat * mean(dy x_hat)).
             dbeta = batch_sum(dy)
             dgamma = batch_sum(dy * centred) * inverse
+            dx = dy
             if train:
-                dx = dy - dbeta * (1.0 / n) - centred * (dgamma * inverse * (1.0 / n))
-            else:
-                dx = dy
+                dx = dy - dbeta * (1.0 / n)
+                dx -= centred * (dgamma * inverse * (1.0 / n))
             return dx * scale, (dgamma[..., 0, :], dbeta[..., 0, :])
 
         return y, pullback, ((mean[..., 0, :], var[..., 0, :]) if train else ())
@@ -202,10 +207,13 @@ class ReLU(Layer):
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Give ``max(x, 0)``, of the real part where x is complex."""
         xp = namespace(x)
-        y = xp.where(xp.real(x) > 0, x, 0.0) if is_complex(x) else xp.maximum(x, 0.0)
+        if is_complex(x):
+            y = xp.where(xp.real(x) > 0, x, 0.0)
+        else:
+            y = xp.maximum(x, constant(x, x.shape, 0.0))
 
         def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
-            return xp.where(real(y) > 0, dy, 0.0), ()
+            return dy * xp.sign(real(y)), ()  # y is never negative: its sign is the slope
 
         return y, pullback, ()
 
@@ -268,9 +276,9 @@ class Standardize(Layer):
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Standardise x (..., n, k) of any real dtype."""
-        offset, scale = (a[..., None, :] for a in arrays)
+        offset, scale = arrays
         xp = namespace(x)
-        if xp.isdtype(x.dtype, "integral") or xp.isdtype(x.dtype, "bool"):
+        if xp.isdtype(x.dtype, ("integral", "bool")):
             x = xp.astype(x, offset.dtype)
 
         def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .backend import Array, namespace, real
+from .backend import Array, constant, namespace, real
 
 __all__ = ["LOSSES", "SoftmaxCrossEntropy", "l2_penalty", "loss", "softmax"]
 
@@ -29,7 +29,7 @@ def _shifted_exp(outputs: Array) -> tuple[Array, Array, Array]:
     xp = namespace(outputs)
     shifted = outputs - xp.max(real(outputs), axis=-1, keepdims=True)
     exp = xp.exp(shifted)
-    return shifted, exp, xp.sum(exp, axis=-1, keepdims=True)
+    return shifted, exp, exp @ constant(exp, (exp.shape[-1], 1), 1.0)  # a sum over the classes
 
 
 def softmax(outputs: Array) -> Array:
@@ -51,8 +51,8 @@ class SoftmaxCrossEntropy:
         xp = namespace(outputs)
         shifted, exp, total = _shifted_exp(outputs)
         n = outputs.shape[-2]
-        log_likelihood = xp.sum(shifted * targets, axis=-1) - xp.log(total[..., 0])
-        value = xp.sum(log_likelihood, axis=-1) * (-1.0 / n)
+        right = xp.sum(shifted * targets, axis=(-2, -1))  # sum of the right classes' shifted outputs
+        value = (xp.sum(xp.log(total), axis=(-2, -1)) - right) * (1.0 / n)
 
         def pullback(factor: Any = 1.0) -> Array:
             return (exp / total - targets) * (factor * (1.0 / n))

@@ -109,6 +109,9 @@ class Trainer:
         """Allocate everything on ``device``, write the initial values, and standardise by ``x``."""
         self.device = device
         network = self._network = self.architecture.bind(device, self.dtype)
+        # Batches come standardised: what is trained begins behind that layer.
+        first = int(isinstance(network.layers[0], Standardize))
+        self._trained = Sequential(network.in_features, network.layers[first:])
         self._parameters, self._running, inputs = network.allocate(self.models, device, self.dtype)
         self.arrays = {**self._parameters.views, **self._running.views, **inputs.views}
         network.initialize(self.arrays, self.seed, device, self.dtype)
@@ -138,6 +141,7 @@ class Trainer:
         Parameters
         ----------
         x : array of shape (n, features)
+            A batch in the trainer's dtype, standardised if the network begins by doing so.
         targets : array of shape (n, classes)
             One-hot rows.
         lr : float or array of shape (*models, 1)
@@ -145,7 +149,7 @@ class Trainer:
         noise : mapping of str to array
             Uniform draws for dropout.
         """
-        outputs, pullback, statistics = self._network.forward(self.arrays, x, train=True, noise=noise)
+        outputs, pullback, statistics = self._trained.forward(self.arrays, x, train=True, noise=noise)
         value, loss_pullback = self.loss.forward(outputs, targets)
         pullback(loss_pullback(), into=self._gradients.views, wrt_input=False)
         parts = zip(self._parameters.segments, self._gradients.segments, self._slots, self._penalties, strict=True)
@@ -210,6 +214,7 @@ class Trainer:
             batches = Batches(
                 x, y, self.architecture.out_features, size=self.batch_size, seed=self.order_seed, device=device,
                 dtype=self.dtype, at_least=2 if normalises else 1,
+                scaling=(self.arrays["offset1"], self.arrays["scale1"]) if "offset1" in self.arrays else None,
             )
             total = steps if steps is not None else round((epochs or 0) * batches.per_epoch)
             every = evaluate_every or batches.per_epoch
@@ -235,9 +240,7 @@ class Trainer:
         if is_array(rates[0]):
             rates = device.asarray([to_numpy(r) for r in rates], self.dtype)[..., None]
         shapes = self._network.noise_shapes(batches.size)
-        for t in range(first, until):
-            x, targets = batches[t]
-            x = to_float(x, self._network, targets.dtype)
+        for t, (x, targets) in zip(range(first, until), batches.run(first, until), strict=True):
             noise = {name: device.asarray(random.uniform(self.seed, name, t, (x.shape[0], k)), self.dtype)
                      for name, (_, k) in shapes.items()}
             losses.append(self.update(x, targets, rates[t - first], noise))

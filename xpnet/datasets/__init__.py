@@ -1,0 +1,72 @@
+"""Data sets: CIFAR-10 from disk, and an embedded synthetic one that every machine has."""
+
+from __future__ import annotations
+
+import os
+
+from xpnet.datasets._download import download_cifar10
+from xpnet.datasets._errors import CorruptDataError, DataNotFoundError, HTMLDataError, TruncatedDataError
+from xpnet.datasets._types import Dataset, Split
+from xpnet.datasets.cifar10 import cifar10, search_places
+from xpnet.datasets.synthetic import synthetic
+
+__all__ = [
+    "CorruptDataError", "DataNotFoundError", "Dataset", "HTMLDataError", "Split", "TruncatedDataError", "cifar10",
+    "download_cifar10", "load", "search_places", "synthetic",
+]
+
+
+def _first(split: Split, size: int | None, name: str) -> Split:
+    if size is not None and not 0 <= size <= len(split.y):
+        raise ValueError(f"expected {name} from 0 to {len(split.y):,} images of CIFAR-10, got {size}")
+    return Split(split.x[:size], split.y[:size])
+
+
+def load(
+    data: str | os.PathLike[str] | None = None,
+    *,
+    download: bool = False,
+    train: int | None = None,
+    validation: int | None = None,
+    test: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Give the data set that a user named; :attr:`Dataset.name` says which it became.
+
+    Parameters
+    ----------
+    data : str or path, optional
+        ``"synthetic"``; ``"cifar10"``, from the places that :func:`search_places` lists; a directory or an
+        archive of CIFAR-10; or None: CIFAR-10 where it is found, else the synthetic set.
+    download : bool
+        Whether to fetch CIFAR-10 where it is wanted (``data`` is not ``"synthetic"``) and not found.
+    train, validation, test : int, optional
+        How many images of each split: the first ones (of CIFAR-10's validation split: the last training
+        images). By default the whole of CIFAR-10 with 5,000 for validation, or :func:`synthetic`'s sizes.
+    seed : int
+        Of the synthetic images; CIFAR-10 has none.
+
+    Returns
+    -------
+    Dataset
+        uint8 images of shape (N, 3072) and int64 labels of shape (N,).
+
+    Raises
+    ------
+    DataNotFoundError
+        If CIFAR-10 was named and is not there.
+    TruncatedDataError, CorruptDataError, HTMLDataError
+        If a file of CIFAR-10 is damaged; never passed over in favour of the synthetic set.
+    ValueError
+        If a size is negative or more than CIFAR-10 has.
+    """
+    sizes = {"train": train, "validation": validation, "test": test}
+    chosen = {name: size for name, size in sizes.items() if size is not None}
+    if data is None and not download and not any(place["found"] for place in search_places()):
+        data = "synthetic"
+    if isinstance(data, str) and data == "synthetic":
+        return synthetic(**chosen, seed=seed)
+    held = {"validation": validation} if validation is not None else {}
+    full = cifar10(None if data == "cifar10" else data, download=download, **held)
+    splits = _first(full.train, train, "train"), full.validation, _first(full.test, test, "test")
+    return Dataset(full.name, *splits, classes=full.classes, source=full.source)

@@ -1,0 +1,71 @@
+"""What can be wrong with a data set on disk: not there, cut short, damaged, or a web page in its place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["CorruptDataError", "DataNotFoundError", "HTMLDataError", "TruncatedDataError", "advice"]
+
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+
+
+def advice(directory: str | os.PathLike[str]) -> str:
+    """Say what to do without a network; ``directory`` is where the archive would go."""
+    return (
+        f"Without a network here: fetch {URL} on another machine, put it in {os.fspath(directory)} (or anywhere, "
+        "and name the place with XPNET_DATA, data_dir= or --data); or use the generated data, 'synthetic'"
+    )
+
+
+class DataNotFoundError(FileNotFoundError):
+    """No data where they were looked for."""
+
+
+class _BadDataError(ValueError):
+    """A file is there and is not what it should be.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], problem: str) -> None:
+        self.path = Path(path)
+        super().__init__(f"{self.path}: {problem}. {advice(self.path.parent)}")
+
+
+class TruncatedDataError(_BadDataError):
+    """A file ends too early, most often because a download or a copy was interrupted.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    have, expected : int
+        Bytes there are, and bytes there should be.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], have: int, expected: int, what: str = "") -> None:
+        self.have, self.expected = have, expected
+        what = f"{what} " if what else ""
+        super().__init__(path, f"truncated: {what}has {have:,} bytes, expected {expected:,}; copy it again")
+
+
+class CorruptDataError(_BadDataError):
+    """A file holds something else than the data set, or damaged data."""
+
+
+class HTMLDataError(_BadDataError):
+    """A web page, most often a server's error message, was saved under the name of the data."""
+
+    def __init__(self, path: str | os.PathLike[str], what: str = "") -> None:
+        what = f"{what} " if what else ""
+        super().__init__(path, f"{what}holds a web page (HTML), not data; delete it and fetch it again")
+
+
+def is_html(start: bytes) -> bool:
+    """Tell from a file's first bytes whether it is a web page."""
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return text.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--"))

@@ -1,0 +1,263 @@
+"""CIFAR-10 from disk: where it is looked for, its two official layouts, and their archives.
+
+Nothing is ever extracted: an archive is a stream of which six members, known by name and size, are read.
+Images go block by block into arrays made beforehand, so that loading takes no more memory than the images do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import operator
+import os
+import sys
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.datasets import _errors
+from xpnet.datasets._errors import CorruptDataError, DataNotFoundError, HTMLDataError, TruncatedDataError
+from xpnet.datasets._pickled import read_batch
+from xpnet.datasets._types import PIXELS, Dataset, Split
+
+__all__ = ["CLASSES", "cifar10", "search_places", "user_cache"]
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+ROWS = 10_000  # images in a batch
+SPARE = 2**20  # bytes of an archive that may lie before, between and after its batches
+Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """One of the official layouts: its folder, batches (five to train, then one to test) and archive."""
+
+    name: str
+    folder: str
+    batches: tuple[str, ...]
+    archive: str
+    archive_size: int
+
+
+_BATCHES = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")
+LAYOUTS = (
+    _Layout("binary", "cifar-10-batches-bin", tuple(f"{b}.bin" for b in _BATCHES), "cifar-10-binary.tar.gz", 170_052_171),
+    _Layout("pickled", "cifar-10-batches-py", _BATCHES, "cifar-10-python.tar.gz", 170_498_071),
+)
+
+
+def user_cache() -> Path:
+    """Give the directory in which this user's data are kept; nothing is made."""
+    home = Path.home()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "xpnet" / "Cache"
+    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(chosen):  # the XDG specification: a relative path is to be ignored
+        return Path(chosen) / "xpnet"
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "xpnet"
+
+
+def _places(data_dir: str | os.PathLike[str] | None) -> dict[str, Path | None]:
+    """Give the places to search, in order: what names each, and the path (None: it names none)."""
+    if data_dir is not None:
+        return {"data_dir": Path(data_dir).expanduser()}
+    named = os.environ.get("XPNET_DATA")
+    return {"XPNET_DATA": Path(named).expanduser() if named else None, "user cache": user_cache()}
+
+
+def _find(place: Path | None) -> tuple[_Layout | None, Path | None, str]:
+    """Look at one place: the layout and the path of the data there (None: no data), and a word about them."""
+    if place is None:
+        return None, None, "not set"
+    if place.is_file():
+        layout = next((v for v in LAYOUTS if v.archive == place.name), LAYOUTS["python" in place.name])
+        return layout, place, f"archive, {place.stat().st_size:,} bytes"
+    if not place.is_dir():
+        return None, None, "no such file or directory"
+    for layout in LAYOUTS:
+        for folder in (place / layout.folder, place):
+            there = [name for name in layout.batches if (folder / name).is_file()]
+            if there:
+                return layout, folder, f"directory, {len(there)} of {len(layout.batches)} batches"
+        archive = place / layout.archive
+        if archive.is_file():
+            return layout, archive, f"archive, {archive.stat().st_size:,} bytes"
+    return None, None, "no CIFAR-10 in this directory"
+
+
+def search_places(data_dir: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
+    """List where CIFAR-10 is looked for, and what is there; no data are read.
+
+    Parameters
+    ----------
+    data_dir : path, optional
+        Look only there, as :func:`cifar10` does.
+
+    Returns
+    -------
+    list of dict
+        In the order of the search: ``place`` (what names it), ``path`` (str), ``found`` (bool), ``layout``
+        (``"binary directory"``, ``"pickled archive"``, ... or ``""``) and ``detail`` (a few words).
+    """
+    rows = []
+    for place, path in _places(data_dir).items():
+        layout, found, detail = _find(path)
+        kind = "" if layout is None or found is None else f"{layout.name} {'archive' if found.is_file() else 'directory'}"
+        shown = found or path
+        rows.append({"place": place, "path": str(shown) if shown else "", "found": found is not None, "layout": kind,
+                     "detail": detail})
+    return rows
+
+
+def _refuse_html(file: BufferedReader, path: Path, what: str = "") -> None:
+    if _errors.is_html(file.peek(64)[:64]):
+        raise HTMLDataError(path, what)
+
+
+def _read_into(part: Part, file: BufferedReader, size: int, path: Path, layout: _Layout, what: str = "") -> None:
+    """Read one batch into the arrays ``part``."""
+    _refuse_html(file, path, what)
+    x, y = part
+    if layout.name == "pickled":
+        x[...], y[...] = read_batch(file, size, path, len(y))
+        return
+    expected = len(y) * (1 + PIXELS)
+    if size < expected:
+        raise TruncatedDataError(path, size, expected, what)
+    if size > expected:
+        raise CorruptDataError(path, f"{what} has {size:,} bytes, expected {expected:,}".lstrip())
+    block = np.empty((min(1_000, len(y)), 1 + PIXELS), np.uint8)
+    for start in range(0, len(y), len(block)):
+        rows = block[: len(y) - start]
+        got = file.readinto(rows.reshape(-1).data)
+        if got < rows.size:  # the file shrank while it was read
+            raise TruncatedDataError(path, start * (1 + PIXELS) + got, expected, what)
+        if rows[:, 0].max() > 9:
+            at = start + int(rows[:, 0].argmax())
+            raise CorruptDataError(path, f"{what} image {at} has the label {rows[:, 0].max()}, expected 0 to 9".lstrip())
+        y[start : start + len(rows)], x[start : start + len(rows)] = rows[:, 0], rows[:, 1:]
+
+
+class _Metered:
+    """A compressed stream that gives out no more than ``budget`` bytes, however much it would expand to."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self.file, self.path, self.budget = file, path, SPARE
+
+    def read(self, count: int) -> bytes:
+        data = self.file.read(count)
+        self.budget -= len(data)
+        if self.budget < 0:
+            raise CorruptDataError(self.path, "it holds much more than the six batches of CIFAR-10")
+        return data
+
+
+def _members(path: Path, layout: _Layout) -> Iterator[tuple[str, BufferedReader, int]]:
+    """Give the members that are batches, in the archive's order, and verify its checksum at the end."""
+    wanted = {f"{layout.folder}/{name}": name for name in layout.batches}
+    with gzip.open(path) as file:
+        stream = _Metered(cast(IO[bytes], file), path)
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
+            for member in tar:
+                name = wanted.pop(member.name.removeprefix("./"), None)
+                if name is not None:
+                    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
+                        raise CorruptDataError(path, f"member {member.name} is not a regular file")
+                    # A pickled batch is a little longer than a binary one.
+                    if member.size > ROWS * (1 + PIXELS) + SPARE:
+                        raise CorruptDataError(path, f"member {member.name} has {member.size:,} bytes, too many")
+                    stream.budget = member.size + SPARE
+                    yield name, cast(BufferedReader, tar.extractfile(member)), member.size
+                if len(tar.getmembers()) > 100:
+                    raise CorruptDataError(path, "it has more than 100 members")
+                stream.budget = SPARE
+        while stream.read(2**16):  # to the end, where gzip compares its checksum
+            pass
+    if wanted:
+        raise CorruptDataError(path, f"it has no member {min(wanted)}")
+
+
+def _read_archive(path: Path, layout: _Layout, parts: dict[str, Part]) -> None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        _refuse_html(file, path)
+    try:
+        for name, member, length in _members(path, layout):
+            _read_into(parts[name], member, length, path, layout, f"member {name}")
+    except (TruncatedDataError, EOFError, tarfile.ReadError, gzip.BadGzipFile, zlib.error) as error:
+        if size < layout.archive_size and not isinstance(error, gzip.BadGzipFile | zlib.error | TruncatedDataError):
+            raise TruncatedDataError(path, size, layout.archive_size) from error
+        if isinstance(error, TruncatedDataError):
+            raise
+        raise CorruptDataError(path, f"not an intact .tar.gz archive ({error})") from error
+
+
+def _read_directory(folder: Path, layout: _Layout, parts: dict[str, Part]) -> None:
+    for name, part in parts.items():
+        path = folder / name
+        if not path.is_file():
+            raise DataNotFoundError(f"{path}: missing, the other batches are there. {_errors.advice(folder)}")
+        with path.open("rb") as file:
+            _read_into(part, file, path.stat().st_size, path, layout)
+
+
+def cifar10(
+    data_dir: str | os.PathLike[str] | None = None, *, validation: int = 5_000, download: bool = False
+) -> Dataset:
+    """Read CIFAR-10 from a directory or an archive in either official layout.
+
+    Parameters
+    ----------
+    data_dir : path, optional
+        A directory that is, or holds, ``cifar-10-batches-bin`` or ``cifar-10-batches-py``, or holds
+        ``cifar-10-binary.tar.gz`` or ``cifar-10-python.tar.gz``; or such an archive. Binary is preferred.
+        By default the directory or archive that the environment variable ``XPNET_DATA`` names, then the
+        user's cache directory.
+    validation : int
+        How many of the 50,000 training images, the last ones, make the validation split.
+    download : bool
+        Whether to fetch the binary archive (170 MB, needs ``xpnet[data]``) where no data are found.
+
+    Returns
+    -------
+    Dataset
+        uint8 images of shape (N, 3072) and int64 labels of shape (N,). Training and validation images are
+        views of one array.
+
+    Raises
+    ------
+    DataNotFoundError
+        If there are no data in the places searched, or a batch is missing.
+    TruncatedDataError, CorruptDataError, HTMLDataError
+        If a file ends too early, holds something else, or is a web page.
+    ValueError
+        If ``validation`` is not between 0 and 50,000.
+    """
+    total = 5 * ROWS
+    if not 0 <= operator.index(validation) <= total:
+        raise ValueError(f"validation must be from 0 to {total:,} images, got {validation}")
+    places = _places(data_dir)
+    layout, path = next((found[:2] for found in map(_find, places.values()) if found[0]), (None, None))
+    if download and path is None:
+        from xpnet.datasets._download import download_cifar10
+
+        layout, path = LAYOUTS[0], download_cifar10(places.get("data_dir"))
+    if layout is None or path is None:
+        looked = "; ".join(f"{name} {place or ''} ({_find(place)[2]})" for name, place in places.items())
+        directory = next(place for place in reversed(places.values()) if place)
+        raise DataNotFoundError(f"CIFAR-10 not found. Searched: {looked}. {_errors.advice(directory)}")
+
+    train, test = ((np.empty((n, PIXELS), np.uint8), np.empty(n, np.int64)) for n in (total, ROWS))
+    parts = {name: (train[0][k * ROWS : (k + 1) * ROWS], train[1][k * ROWS : (k + 1) * ROWS])
+             for k, name in enumerate(layout.batches[:-1])} | {layout.batches[-1]: test}
+    (_read_archive if path.is_file() else _read_directory)(path, layout, parts)
+    kept = total - validation
+    splits = [Split(train[0][:kept], train[1][:kept]), Split(train[0][kept:], train[1][kept:]), Split(*test)]
+    return Dataset("CIFAR-10", *splits, classes=CLASSES, source=str(path))
