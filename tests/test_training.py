@@ -19,7 +19,7 @@ from xpnet.batches import Batches, blocks
 from xpnet.training import moments
 
 
-def make(device: Device | None = None, **options: Any) -> Trainer:
+def make(**options: Any) -> Trainer:
     """Give a trainer of a small batch-norm network, or of ``network``, and small batches."""
     network = options.pop("network", None) or mlp(6, [8, 5], 3, batch_norm=True, standardize=True)
     return Trainer(network, **{"batch_size": 16, "schedule": 0.05, **options})
@@ -47,8 +47,8 @@ def test_a_small_network_learns_separable_clouds(device: Device, options: dict[s
 
 def test_without_batch_norm_tiny_weights_stay_at_chance(device: Device) -> None:
     x, y = blobs(device, 90, 6, 3, spread=0.5)
-    lost = make(network=mlp(6, [8] * 6, 3, initializer=Normal(1e-4))).fit(x, y, steps=60)
-    kept = make(network=mlp(6, [8] * 6, 3, initializer=Normal(1e-4), batch_norm=True)).fit(x, y, steps=60)
+    lost = make(network=mlp(6, [8] * 6, 3, initializer=Normal(1e-2))).fit(x, y, steps=60)
+    kept = make(network=mlp(6, [8] * 6, 3, initializer=Normal(1e-2), batch_norm=True)).fit(x, y, steps=60)
     assert lost["train_loss"][-1] == pytest.approx(math.log(3), rel=1e-3)
     assert kept["train_loss"][-1] < lost["train_loss"][-1] - 0.1
 
@@ -83,6 +83,7 @@ def test_running_statistics_start_from_the_first_batch_and_then_follow(device: D
     x, y = blobs(device, 20, dtype="float64")
     trainer.fit(x, y, steps=0)
     assert set(to_numpy(trainer.arrays["mean1"]).tolist()) == {0.0}
+    trainer.arrays["b1"][...] = draw(device, "b1", (4,))
     hx, one_hot, arrays = to_numpy(x), device.asarray(np.eye(3)[to_numpy(y)]), state(trainer)
     expected: dict[str, np.ndarray] = {}
     for rows in (slice(0, 8), slice(8, 12), slice(12, 20)):
@@ -116,23 +117,40 @@ def test_batches_are_the_epochs_order_cut_into_pieces(device: Device) -> None:
     x, y = device.asarray(np.arange(20.0).reshape(10, 2)), device.asarray(np.arange(10) % 3)
     batches = Batches(x, y, 3, size=4, seed=5, device=device, dtype="float32")
     assert batches.per_epoch == 3
-    for epoch in (0, 1, 0):  # in any order
+    expected = []
+    for epoch in range(3):
         order = random.permutation(5, epoch, 10)
-        for i, rows in enumerate((order[:4], order[4:8], order[8:])):
-            features, targets = batches[3 * epoch + i]
+        expected += [order[:4], order[4:8], order[8:]]
+    for first, until in ((0, 9), (0, 1), (2, 8), (4, 4), (1, 3)):  # wherever a run starts and ends
+        taken = 0
+        for rows, (features, targets) in zip(expected[first:until], batches.run(first, until), strict=True):
             assert to_numpy(features).tolist() == to_numpy(x)[rows].tolist()
             assert to_numpy(targets).tolist() == np.eye(3)[rows % 3].tolist()
+            assert to_numpy(features).dtype == to_numpy(targets).dtype == np.float32
+            taken += 1
+        assert taken == until - first
+    assert to_numpy(x).tolist() == np.arange(20.0).reshape(10, 2).tolist()
+
+
+def test_batches_come_scaled_where_asked(device: Device) -> None:
+    x, y = device.asarray(np.arange(20).reshape(10, 2), "uint8"), device.asarray(np.arange(10) % 3)
+    scaling = device.asarray([1.0, 2.0], "float64"), device.asarray([0.5, 0.25], "float64")
+    batches = Batches(x, y, 3, size=10, seed=5, device=device, dtype="float64", scaling=scaling)
+    ((features, _),) = batches.run(0, 1)
+    raw = to_numpy(x)[random.permutation(5, 0, 10)].astype(float)
+    assert to_numpy(features).tolist() == ((raw - [1.0, 2.0]) * [0.5, 0.25]).tolist()
 
 
 @pytest.mark.parametrize(
     ("n", "size", "at_least", "per_epoch"),
-    [(10, 5, 1, 2), (10, 4, 1, 3), (9, 4, 1, 3), (9, 4, 2, 2), (10, 4, 2, 3), (3, 100, 1, 1), (1, 1, 2, 1)],
+    [(10, 5, 1, 2), (10, 4, 1, 3), (9, 4, 1, 3), (9, 4, 2, 2), (10, 4, 2, 3), (3, 100, 1, 1), (1, 1, 1, 1)],
 )
 def test_batches_per_epoch(n: int, size: int, at_least: int, per_epoch: int) -> None:
     x, y = np.zeros((n, 2)), np.zeros(n, int)
     batches = Batches(x, y, 2, size=size, seed=0, device=Device(), dtype="float32", at_least=at_least)
     assert batches.per_epoch == per_epoch
-    assert sum(batches[i][0].shape[0] for i in range(per_epoch)) <= n
+    sizes = [len(features) for features, _ in batches.run(0, 2 * per_epoch)]
+    assert sizes[:per_epoch] == sizes[per_epoch:] and sum(sizes[:per_epoch]) == n - (n % size == 1 < at_least)
 
 
 def test_blocks_cover_everything_once() -> None:
@@ -258,6 +276,8 @@ SWEEPS: dict[str, Callable[[Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_a_member_of_a_sweep_is_its_solo_run(device: Device, sweep: str, dtype: str, steps: int, limit: float) -> None:
     x, y = blobs(device, 75, spread=2.0)
+    if dtype == "float32" and sweep.startswith("adam"):
+        limit = 2e-3  # it divides by the root of tiny squares: rounding shows sooner
     options, run = SWEEPS[sweep], {"steps": steps, "validation": (x[:20, :], y[:20]), "evaluate_every": 60}
     together = make(**options(lambda values: values), dtype=dtype, order_seed=7)
     history = together.fit(x, y, **run)
@@ -309,7 +329,7 @@ def test_members_see_the_order_of_the_first_seed_unless_told(device: Device) -> 
     ids=["seed", "optimizer", "schedule", "network"],
 )
 def test_hyper_parameters_of_two_lengths_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"hyper-parameters of one length \(the number of models\), got .*2.*3"):
+    with pytest.raises(ValueError, match=r"hyper-parameters of one length \(the number of models\), got .*(2.*3|3.*2)"):
         make(**options)
 
 
@@ -536,6 +556,17 @@ def test_a_device_that_was_asked_for_gets_the_data(device: Device) -> None:
     there.fit(*blobs(device, 20), steps=2)
     assert_same(state(trainer), state(there))
     assert trainer.evaluate(x, y)["loss"] == there.evaluate(*blobs(device, 20))["loss"]
+
+
+def test_numpy_scalars_do_as_python_numbers_do(device: Device) -> None:
+    x, y = blobs(device, 40)
+    for kind in (np.float64, np.float32):
+        plain = make(l2=0.125, schedule=0.0625, optimizer=SGD(0.5, True))
+        scalars = make(l2=kind(0.125), schedule=CyclicLR(kind(0.0625), kind(0.0625), 5), optimizer=SGD(kind(0.5), True))
+        for trainer in (plain, scalars):
+            trainer.fit(x, y, steps=4)
+        assert_same(state(scalars), state(plain))
+        assert_same(scalars.history.rows, plain.history.rows)
 
 
 def test_draws_are_those_of_random(device: Device) -> None:

@@ -120,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     check = command("gradcheck", _gradcheck, "compare gradients with numerical ones")
     _add_architecture(check)
     check.add_argument("--all", action="store_true", help="check every registered layer, loss and composite")
+    check.add_argument("--parity", action="store_true", help="compare every case with NumPy in float64 instead")
     check.add_argument("--method", choices=("central", "complex", "both"), default="both")
     check.add_argument("--backend", choices=("numpy", "cupy", "torch", "strict"), default="numpy")
     check.add_argument("--samples", type=_number(int, 2), default=20)
@@ -196,13 +197,15 @@ def _gradcheck(arguments: argparse.Namespace) -> int:
     a = arguments
     device = Device.backend(a.backend)
     methods = ("central", "complex") if a.method == "both" else (a.method,)
-    if a.all:
+    if a.parity:
+        rows = [row for dtype in ("float64", "float32") for row in gradcheck.parity(device, dtype)]
+    elif a.all:
         rows = [{"case": name, **row} for name, case in gradcheck.CASES.items()
                 for row in gradcheck.check(*case(device), methods=methods)]
     else:
         network = mlp(a.features, a.hidden, a.classes, batch_norm=a.batch_norm, dropout=a.dropout)
         rows = gradcheck.check_network(network, samples=a.samples, l2=a.l2, seed=a.seed, device=device, methods=methods)
-    for row in rows:
+    for row in () if a.parity else rows:
         row["passes"] = gradcheck.passes(row)
     columns = list(rows[0])
     texts = [[f"{v:.2e}" if isinstance(v, float) else {True: "yes", False: "NO"}.get(v, v) if isinstance(v, bool) else v
@@ -210,7 +213,7 @@ def _gradcheck(arguments: argparse.Namespace) -> int:
     widths = [max(len(str(line[i])) for line in [columns, *texts]) for i in range(len(columns))]
     table = ["  ".join(str(v).ljust(w) for v, w in zip(line, widths, strict=True)).rstrip() for line in [columns, *texts]]
     failed = sum(not row["passes"] for row in rows)
-    table.append(f"{len(rows) - failed} of {len(rows)} gradients pass on {a.backend}")
+    table.append(f"{len(rows) - failed} of {len(rows)} {'cases' if a.parity else 'gradients'} pass on {a.backend}")
     _show(a, {"backend": a.backend, "rows": rows, "passes": not failed}, "\n".join(table))
     return 1 if failed else 0
 

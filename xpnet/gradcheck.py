@@ -19,10 +19,11 @@ from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
 from .losses import SoftmaxCrossEntropy, l2_penalty
 from .network import Sequential, mlp
 
-__all__ = ["CASES", "METHODS", "check", "check_network", "network_function", "numerical_gradient", "passes"]
+__all__ = ["CASES", "METHODS", "check", "check_network", "network_function", "numerical_gradient", "parity", "passes"]
 
 #: From arrays by name to the value (*models) and a function that gives its gradients by name.
 Function = Callable[[Mapping[str, Array]], tuple[Array, Callable[[], Mapping[str, Array]]]]
+Case = Callable[..., tuple[Function, dict[str, Array]]]
 METHODS = {"central": 1e-6, "complex": 1e-30}
 KINK = 1e-4  # how near to 0 the input of a ReLU may come in a check of a network, against h = 1e-6
 
@@ -193,30 +194,60 @@ def passes(row: Mapping[str, Any]) -> bool:
     return all(row[name] < limit for name, limit in limits.items() if name in row)
 
 
-def _noise(network: Sequential, seed: int, n: int, device: Device) -> dict[str, Array]:
-    return {name: device.asarray(random.uniform(seed, name, 0, shape), "float64")
+def parity(device: Device, dtype: str) -> list[dict[str, Any]]:
+    """Compare every registered case on ``device`` in ``dtype`` with NumPy in float64.
+
+    Returns
+    -------
+    list of dict
+        Per case ``forward`` and ``backward``: the largest difference over the largest golden value, of the
+        outputs and of all gradients. ``tolerance`` is 100 roundings of the dtype, and ``passes`` compares.
+    """
+    rows = []
+    tolerance = 100 * float(device.xp.finfo(getattr(device.xp, dtype)).eps)
+    for name, case in CASES.items():
+        golden, found = (_run(*case(where, kind)) for where, kind in ((Device(), "float64"), (device, dtype)))
+        forward = _largest(found.pop("outputs") - golden["outputs"]) / _largest(golden.pop("outputs"))
+        scale = max(map(_largest, golden.values()))
+        backward = max(_largest(found[name] - golden[name]) for name in golden) / scale
+        row = {"case": name, "dtype": dtype, "forward": forward, "backward": backward}
+        rows.append(row | {"tolerance": tolerance, "passes": max(forward, backward) < tolerance})
+    return rows
+
+
+def _run(f: Function, arrays: Mapping[str, Array]) -> dict[str, Any]:
+    outputs, gradients = f(arrays)
+    return {**{f"d {name}": to_numpy(g) for name, g in gradients().items()}, "outputs": to_numpy(outputs)}
+
+
+def _largest(x: Any) -> float:
+    return float(abs(x).max())
+
+
+def _noise(network: Sequential, seed: int, n: int, device: Device, dtype: str = "float64") -> dict[str, Array]:
+    return {name: device.asarray(random.uniform(seed, name, 0, shape), dtype)
             for name, shape in network.noise_shapes(n).items()}
 
 
-def _initial(network: Sequential, seed: int, device: Device) -> dict[str, Array]:
-    arrays = {name: view for part in network.allocate((), device, "float64") for name, view in part.views.items()}
-    network.initialize(arrays, seed, device, "float64")
+def _initial(network: Sequential, seed: int, device: Device, dtype: str = "float64") -> dict[str, Array]:
+    arrays = {name: view for part in network.allocate((), device, dtype) for name, view in part.views.items()}
+    network.initialize(arrays, seed, device, dtype)
     return arrays
 
 
-def _layer_case(layer: Layer, features: int = 4, *, train: bool = True, n: int = 6) -> Callable[[Device], Any]:
-    """Make a case: the layer's outputs, weighed with random factors and summed."""
+def _layer_case(layer: Layer, features: int = 4, *, train: bool = True, n: int = 6) -> Case:
+    """Make a case: the layer's outputs, weighed with random factors."""
 
-    def make(device: Device) -> tuple[Function, dict[str, Array]]:
+    def make(device: Device, dtype: str = "float64") -> tuple[Function, dict[str, Array]]:
         def draw(name: str, shape: tuple[int, ...]) -> Array:
-            return device.asarray(random.normal(1, name, shape), "float64")
+            return device.asarray(random.normal(1, name, shape), dtype)
 
         shapes = layer.shapes(features)
         arrays = {"x": draw("x", (n, features))} | {name: draw(name, shape) for name, shape in shapes.items()}
         if "var" in arrays:
             arrays["var"] = arrays["var"] ** 2 + 0.5  # a variance
         factors = draw("dy", (n, layer.out_features(features)))
-        noise = device.asarray(random.uniform(1, "noise", 0, (n, features)), "float64") if layer.noisy else None
+        noise = device.asarray(random.uniform(1, "noise", 0, (n, features)), dtype) if layer.noisy else None
 
         def f(a: Mapping[str, Array]) -> tuple[Array, Callable[[], Mapping[str, Array]]]:
             y, pullback, _ = layer.forward(
@@ -227,18 +258,17 @@ def _layer_case(layer: Layer, features: int = 4, *, train: bool = True, n: int =
                 dx, own = pullback(factors)
                 return {"x": dx, **dict(zip(layer.parameters, own, strict=True))}
 
-            return device.xp.sum(y * factors, axis=(-2, -1)), gradients
+            return y * factors, gradients
 
         return f, arrays
 
     return make
 
 
-def _loss_case(loss: Any, n: int = 6, classes: int = 4) -> Callable[[Device], Any]:
-    def make(device: Device) -> tuple[Function, dict[str, Array]]:
-        arrays = {"outputs": device.asarray(random.normal(1, "outputs", (n, classes)), "float64")}
-        weights = abs(random.normal(1, "targets", (n, classes)))
-        targets = device.asarray(weights / weights.sum(axis=-1, keepdims=True), "float64")
+def _loss_case(loss: Any, n: int = 6, classes: int = 4) -> Case:
+    def make(device: Device, dtype: str = "float64") -> tuple[Function, dict[str, Array]]:
+        arrays = {"outputs": device.asarray(random.normal(1, "outputs", (n, classes)), dtype)}
+        targets = _probabilities(device, dtype, n, classes)
 
         def f(a: Mapping[str, Array]) -> tuple[Array, Callable[[], Mapping[str, Array]]]:
             value, pullback = loss.forward(a["outputs"], targets)
@@ -249,22 +279,27 @@ def _loss_case(loss: Any, n: int = 6, classes: int = 4) -> Callable[[Device], An
     return make
 
 
-def _network_case(network: Sequential, *, l2: float = 0.0, n: int = 7) -> Callable[[Device], Any]:
-    def make(device: Device) -> tuple[Function, dict[str, Array]]:
-        x = device.asarray(random.normal(1, "x", (n, network.in_features)), "float64")
-        targets = device.asarray(abs(random.normal(1, "targets", (n, network.out_features))), "float64")
-        targets = targets / device.xp.sum(targets, axis=-1, keepdims=True)
-        arrays = _initial(network, 1, device)
+def _network_case(network: Sequential, *, l2: float = 0.0, n: int = 7) -> Case:
+    def make(device: Device, dtype: str = "float64") -> tuple[Function, dict[str, Array]]:
+        x = device.asarray(random.normal(1, "x", (n, network.in_features)), dtype)
+        targets = _probabilities(device, dtype, n, network.out_features)
+        arrays = _initial(network, 1, device, dtype)
         for name in network.parameters:  # away from the initial zeros, where a ReLU may sit on its kink
             if name not in network.weights:
-                arrays[name] += device.asarray(random.normal(1, name, network.shapes[name], 0.1), "float64")
-        return network_function(network, x, targets, l2=l2, noise=_noise(network, 1, n, device)), arrays
+                arrays[name] += device.asarray(random.normal(1, name, network.shapes[name], 0.1), dtype)
+        noise = _noise(network, 1, n, device, dtype)
+        return network_function(network, x, targets, l2=l2, noise=noise), arrays
 
     return make
 
 
-#: name -> from a device to a function and the arrays at which to check it.
-CASES: dict[str, Callable[[Device], tuple[Function, dict[str, Array]]]] = {
+def _probabilities(device: Device, dtype: str, n: int, classes: int) -> Array:
+    weights = abs(random.normal(1, "targets", (n, classes)))
+    return device.asarray(weights / weights.sum(axis=-1, keepdims=True), dtype)
+
+
+#: Name to what makes, for a device and a dtype (float64), a function and the arrays at which to check it.
+CASES: dict[str, Case] = {
     "Linear": _layer_case(Linear(3)),
     "BatchNorm": _layer_case(BatchNorm()),
     "BatchNorm, running statistics": _layer_case(BatchNorm(), train=False),

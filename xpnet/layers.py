@@ -69,6 +69,12 @@ def row(a: Array) -> Array:
     return a if a.ndim == 1 else a[..., None, :]
 
 
+def own_shape(batch: Array, running: Array) -> Array:
+    """Give a batch's statistic (..., 1, k) as (..., k), per model also where models share their input."""
+    batch = batch[..., 0, :]
+    return batch if batch.ndim >= running.ndim else namespace(batch).broadcast_to(batch, running.shape)
+
+
 def side_by_side(w: Array) -> Array:
     """Put the models' matrices side by side: (*models, n, k) to (n, models * k). A view where it can be."""
     xp = namespace(w)
@@ -196,7 +202,7 @@ class BatchNorm(Layer):
                 dx -= centred * (dgamma * inverse * (1.0 / n))
             return dx * scale, (dgamma[..., 0, :], dbeta[..., 0, :])
 
-        return y, pullback, ((mean[..., 0, :], var[..., 0, :]) if train else ())
+        return y, pullback, (tuple(map(own_shape, (mean, var), arrays[2:])) if train else ())
 
 
 @layer
@@ -276,7 +282,7 @@ class Standardize(Layer):
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Standardise x (..., n, k) of any real dtype."""
-        offset, scale = arrays
+        offset, scale = map(row, arrays)
         xp = namespace(x)
         if xp.isdtype(x.dtype, ("integral", "bool")):
             x = xp.astype(x, offset.dtype)

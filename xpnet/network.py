@@ -181,13 +181,14 @@ def is_array(value: Any) -> bool:
 
 
 def bind(thing: Any, device: Device, dtype: str, *, axes: int) -> Any:
-    """Give a copy of a dataclass with its sequences as arrays (models, 1, ...) on ``device``: ``axes`` ones."""
-    arrays = {
-        f.name: device.asarray(getattr(thing, f.name), dtype)[(..., *[None] * axes)]
-        for f in dataclasses.fields(thing)
-        if is_array(getattr(thing, f.name))
-    }
-    return dataclasses.replace(thing, **arrays) if arrays else thing
+    """Give a copy of a dataclass with its sequences as arrays (models, 1, ...) on ``device``: ``axes`` ones.
+
+    NumPy's scalars become Python's, which leave float32 arrays float32.
+    """
+    values = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing)}
+    bound = {name: device.asarray(v, dtype)[(..., *[None] * axes)] for name, v in values.items() if is_array(v)}
+    bound |= {name: v.item() for name, v in values.items() if hasattr(v, "item") and not is_array(v)}
+    return dataclasses.replace(thing, **bound) if bound else thing
 
 
 def pick(thing: Any, index: int) -> Any:

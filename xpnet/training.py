@@ -86,9 +86,10 @@ class Trainer:
         self.schedule: Schedule = schedule if callable(schedule) else Constant(schedule)
         self.loss = SoftmaxCrossEntropy()
         self.l2, self.batch_size, self.seed, self.dtype = l2, batch_size, seed, dtype
-        self.order_seed = order_seed if order_seed is not None else (seed[0] if isinstance(seed, Sequence) else seed)
+        self.order_seed = order_seed if order_seed is not None else (seed[0] if is_array(seed) else seed)
         self.callbacks, self.divergence = tuple(callbacks), divergence
         self.device = Device(device) if isinstance(device, str) else device
+        self._moves_data = self.device is not None
         self.models = self._model_axis()
         self.step = 0
         self.history = History()
@@ -121,8 +122,8 @@ class Trainer:
         self._optimizer = bind(self.optimizer, device, self.dtype, axes=1)
         slots = {name: self._parameters.like() for name in self._optimizer.slots}
         self._slots = [{name: slots[name].segments[i] for name in slots} for i in range(len(self._parameters.names))]
-        self._l2 = device.asarray(self.l2, self.dtype) if is_array(self.l2) else self.l2
-        factor = self._l2[..., None] if is_array(self.l2) else self.l2
+        self._l2 = device.asarray(self.l2, self.dtype) if is_array(self.l2) else float(self.l2)
+        factor = self._l2[..., None] if is_array(self.l2) else self._l2
         self._penalties = [factor if names[0] in network.weights else None for names in self._parameters.names]
         rates = [1.0 - layer.momentum for layer, width in zip(network.layers, network.widths, strict=True)
                  if isinstance(layer, BatchNorm) for _ in layer.statistics for _ in range(width)]
@@ -238,7 +239,10 @@ class Trainer:
         assert device is not None
         rates = [self.schedule(t) for t in range(first, until)]
         if is_array(rates[0]):
-            rates = device.asarray([to_numpy(r) for r in rates], self.dtype)[..., None]
+            table = device.asarray([to_numpy(r) for r in rates], self.dtype)[..., None]
+            rates = [table[i, ...] for i in range(until - first)]
+        else:
+            rates = [float(rate) for rate in rates]  # a NumPy scalar would make float64 of float32
         shapes = self._network.noise_shapes(batches.size)
         for t, (x, targets) in zip(range(first, until), batches.run(first, until), strict=True):
             noise = {name: device.asarray(random.uniform(self.seed, name, t, (x.shape[0], k)), self.dtype)
@@ -291,7 +295,8 @@ class Trainer:
     def _measure(self, data: Mapping[str, tuple[Array, Array]], batches: Batches) -> bool:
         """Add a row to the history and tell the callbacks; True if one of them wants to stop."""
         row: dict[str, Any] = {"step": self.step, "epoch": self.step / batches.per_epoch}
-        row["lr"] = self.schedule(self.step)
+        lr = self.schedule(self.step)
+        row["lr"] = to_numpy(lr) if is_array(lr) else float(lr)
         for name, (x, y) in data.items():
             row |= {f"{name}_{key}": value for key, value in self._evaluate(x, y).items()}
         self.history.rows.append(row)
@@ -300,7 +305,7 @@ class Trainer:
     def _examples(self, x: Array, y: Array, device: Device, what: str) -> tuple[Array, Array]:
         """Bring features and labels to the device, if one was asked for, and see that they fit."""
         x, y = from_dlpack(x), from_dlpack(y)
-        if self.device is not None:
+        if self._moves_data:
             x, y = (a if Device.of(a) == device else device.asarray(a) for a in (x, y))
         x, xp = check_features(x, self.architecture, device), device.xp
         check_same_device(x=x, y=y)

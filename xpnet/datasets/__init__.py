@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 
+from xpnet.datasets._cifar10 import cifar10, search_places
 from xpnet.datasets._download import download_cifar10
 from xpnet.datasets._errors import CorruptDataError, DataNotFoundError, HTMLDataError, TruncatedDataError
+from xpnet.datasets._synthetic import synthetic
 from xpnet.datasets._types import Dataset, Split
-from xpnet.datasets.cifar10 import cifar10, search_places
-from xpnet.datasets.synthetic import synthetic
 
 __all__ = [
-    "CorruptDataError", "DataNotFoundError", "Dataset", "HTMLDataError", "Split", "TruncatedDataError", "cifar10",
-    "download_cifar10", "load", "search_places", "synthetic",
+    "CorruptDataError", "DataNotFoundError", "Dataset", "HTMLDataError", "Split", "TruncatedDataError",
+    "cifar10", "download_cifar10", "load", "search_places", "synthetic",
 ]
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xpnet.datasets import _errors
+from xpnet.datasets._cifar10 import LAYOUTS, user_cache
 from xpnet.datasets._errors import CorruptDataError, HTMLDataError, TruncatedDataError
-from xpnet.datasets.cifar10 import LAYOUTS, user_cache
 
 __all__ = ["download_cifar10"]
 
@@ -49,8 +49,9 @@ def _check(path: Path, remote: _Remote, shown: Path) -> None:
             for digest in digests.values():
                 digest.update(chunk)
     for name, digest in digests.items():
-        if digest.hexdigest() != getattr(remote, name):
-            raise CorruptDataError(shown, f"its {name} is {digest.hexdigest()}, expected {getattr(remote, name)}")
+        have, expected = digest.hexdigest(), getattr(remote, name)
+        if have != expected:
+            raise CorruptDataError(shown, f"its {name} is {have}, expected {expected}")
 
 
 def download_cifar10(
@@ -90,7 +91,7 @@ def download_cifar10(
         except ValueError:
             pass  # a bad copy is replaced, once a good one has come
     try:
-        import pooch
+        import pooch  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError(
             f"downloading needs pooch: pip install 'xpnet[data]'. {_errors.advice(folder)}", name="pooch"

@@ -13,8 +13,8 @@ URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 def advice(directory: str | os.PathLike[str]) -> str:
     """Say what to do without a network; ``directory`` is where the archive would go."""
     return (
-        f"Without a network here: fetch {URL} on another machine, put it in {os.fspath(directory)} (or anywhere, "
-        "and name the place with XPNET_DATA, data_dir= or --data); or use the generated data, 'synthetic'"
+        f"Without a network here: fetch {URL} on another machine and put it in {os.fspath(directory)} (or "
+        "anywhere, and name the place with XPNET_DATA, data_dir= or --data); or use the generated 'synthetic'"
     )
 
 
@@ -22,7 +22,7 @@ class DataNotFoundError(FileNotFoundError):
     """No data where they were looked for."""
 
 
-class _BadDataError(ValueError):
+class BadDataError(ValueError):
     """A file is there and is not what it should be.
 
     Attributes
@@ -36,7 +36,7 @@ class _BadDataError(ValueError):
         super().__init__(f"{self.path}: {problem}. {advice(self.path.parent)}")
 
 
-class TruncatedDataError(_BadDataError):
+class TruncatedDataError(BadDataError):
     """A file ends too early, most often because a download or a copy was interrupted.
 
     Attributes
@@ -53,11 +53,11 @@ class TruncatedDataError(_BadDataError):
         super().__init__(path, f"truncated: {what}has {have:,} bytes, expected {expected:,}; copy it again")
 
 
-class CorruptDataError(_BadDataError):
+class CorruptDataError(BadDataError):
     """A file holds something else than the data set, or damaged data."""
 
 
-class HTMLDataError(_BadDataError):
+class HTMLDataError(BadDataError):
     """A web page, most often a server's error message, was saved under the name of the data."""
 
     def __init__(self, path: str | os.PathLike[str], what: str = "") -> None:

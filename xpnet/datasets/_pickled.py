@@ -2,16 +2,17 @@
 
 A pickle is a program. This room runs only the instructions that Python 2 wrote for a dict of byte strings,
 lists of small integers and one NumPy array, and the three functions such an array needs (``_reconstruct``,
-``ndarray``, ``dtype``) are stand-ins that note their arguments: NumPy sees nothing until the shape, the type and
-the number of bytes have been checked. Of Python's unpicklers the one written in Python is used: the C one
+``ndarray``, ``dtype``) are stand-ins that note their arguments: NumPy sees nothing until the shape, the type
+and the number of bytes have been checked. Of Python's unpicklers the one written in Python is used: the C one
 reserves memory for counts that it reads from the file (a memo index, the length of a bytearray).
 """
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,8 @@ class _Noted:
     """A stand-in for what a NumPy constructor would make: its name, arguments and state."""
 
     def __init__(self, name: str, arguments: tuple[Any, ...]) -> None:
-        self.name, self.arguments, self.state = name, arguments, ()
+        self.name, self.arguments = name, arguments
+        self.state: Any = None
 
 
 class _Bounded:
@@ -69,6 +71,9 @@ class _Bounded:
 
 class _Unpickler(pickle._Unpickler):
     """Python's own unpickler with most of its instructions taken away."""
+
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]  # both are the base class's
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _GLOBALS:
@@ -111,7 +116,7 @@ class _Unpickler(pickle._Unpickler):
     def _setitems(self) -> None:
         self._set(self.pop_mark())
 
-    dispatch = {  # noqa: RUF012 - the name and the kind are the base class's
+    dispatch: ClassVar[dict[int, Any]] = {
         **{code: pickle._Unpickler.dispatch[code] for code in (getattr(pickle, o)[0] for o in _OPCODES)},
         pickle.REDUCE[0]: _reduce, pickle.BUILD[0]: _build, pickle.DICT[0]: _dict,
         pickle.SETITEM[0]: _setitem, pickle.SETITEMS[0]: _setitems,
@@ -123,14 +128,16 @@ def _pixels(noted: Any, rows: int) -> NDArray[np.uint8]:
     if not (isinstance(noted, _Noted) and noted.name == "_reconstruct" and noted.arguments[0] == "ndarray"):
         raise ValueError("'data' is not an array")
     _, shape, dtype, fortran, content = noted.state
-    if not (isinstance(dtype, _Noted) and dtype.name == "dtype" and dtype.arguments[0] in (b"u1", "u1", b"B", "B")):
+    if not (isinstance(dtype, _Noted) and dtype.name == "dtype" and dtype.arguments[0] in (b"u1", "u1")):
         raise ValueError("'data' is not an array of uint8")
     if shape != (rows, PIXELS) or fortran or type(content) is not bytes or len(content) != rows * PIXELS:
         raise ValueError(f"'data' is not an array of shape {(rows, PIXELS)}")
     return np.frombuffer(content, np.uint8).reshape(rows, PIXELS)
 
 
-def read_batch(file: BinaryIO, size: int, path: Path, rows: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def read_batch(
+    file: BinaryIO, size: int, path: Path, rows: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Read one pickled batch.
 
     Parameters
@@ -166,6 +173,8 @@ def read_batch(file: BinaryIO, size: int, path: Path, rows: int) -> tuple[NDArra
         if type(batch) is not dict:
             raise ValueError("it is not a dict")
         batch = {key if isinstance(key, bytes) else key.encode(): value for key, value in batch.items()}
+        if missing := {b"labels", b"data"} - batch.keys():
+            raise ValueError(f"it has no {min(missing).decode()!r}")
         labels = batch[b"labels"]
         if type(labels) is not list or len(labels) != rows or {type(v) for v in labels} != {int}:
             raise ValueError(f"'labels' is not a list of {rows:,} integers")
@@ -174,8 +183,6 @@ def read_batch(file: BinaryIO, size: int, path: Path, rows: int) -> tuple[NDArra
         return _pixels(batch[b"data"], rows), np.array(labels, np.int64)
     except (TruncatedDataError, MemoryError):
         raise
-    except KeyError as error:
-        detail = f"it has no {error.args[0]!r}" if error.args and isinstance(error.args[0], bytes) else f"byte {error}"
-        raise CorruptDataError(path, f"not a batch of CIFAR-10: {detail}") from error
     except Exception as error:  # a damaged program can fail in any way; the file is what is wrong
-        raise CorruptDataError(path, f"not a batch of CIFAR-10: {str(error)[:200] or type(error).__name__}") from error
+        reason = str(error)[:200] or type(error).__name__
+        raise CorruptDataError(path, f"not a batch of CIFAR-10: {reason}") from error

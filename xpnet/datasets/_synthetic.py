@@ -1,10 +1,10 @@
 """The embedded data set: ten families of patterns, drawn from a seed with NumPy alone.
 
-An image is a pattern (its class) at a random place, angle, size and contrast, usually lighter and sometimes
-darker than what lies behind it: a random colour that slopes across the image, blurred clutter, an opaque patch
-and noise. The background varies several times more than the pattern does. So a class is a structure: no pixel,
-colour or brightness gives it away, a linear classifier learns little, and the few directions in which nearly
-all the variance lies make the problem badly conditioned, as natural images do.
+An image is a pattern (its class) at a random place, angle, size and contrast, mostly lighter and sometimes
+darker than what lies behind it: a random colour that slopes across the image, and blurred clutter. An opaque
+patch hides part of it, under noise. The background varies several times more than the pattern does. So a
+class is a structure: no pixel, colour or brightness gives it away, a linear classifier learns little, and as
+in natural images nearly all the variance lies in a few directions, which makes training badly conditioned.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def _stripes(u: Field, v: Field) -> Field:
 
 
 def _checkers(u: Field, v: Field) -> Field:
-    return 2 * np.sin(0.8 * u) * np.sin(0.8 * v)
+    fine = np.float32(0.8)
+    return 2 * (np.sin(fine * u) * np.sin(fine * v))
 
 
 def _rings(u: Field, v: Field) -> Field:
@@ -43,19 +44,19 @@ def _rings(u: Field, v: Field) -> Field:
 
 
 def _disc(u: Field, v: Field) -> Field:
-    return 3 - np.hypot(u, v)
+    return np.subtract(3, np.hypot(u, v))
 
 
 def _frame(u: Field, v: Field) -> Field:
-    return 1 - np.abs(np.maximum(np.abs(u), np.abs(v)) - np.float32(3.6))
+    return np.subtract(1, np.abs(np.maximum(np.abs(u), np.abs(v)) - np.float32(3.6)))
 
 
 def _cross(u: Field, v: Field) -> Field:
-    return 1 - np.minimum(np.abs(u), np.abs(v))
+    return np.subtract(1, np.minimum(np.abs(u), np.abs(v)))
 
 
 def _spokes(u: Field, v: Field) -> Field:
-    return np.sin(3 * np.arctan2(u, v))
+    return np.sin(np.multiply(3, np.arctan2(u, v)))
 
 
 # A class: its name, the angle (degrees) about which it is turned, its pattern.
@@ -93,22 +94,22 @@ def _block(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int6
 
     turned = np.array([family[1] for family in FAMILIES], np.float32)[labels, None, None, None]
     angle = np.radians(turned + uniform(-10, 10))
-    x, y, size = right + uniform(-3.5, 3.5), down + uniform(-3.5, 3.5), uniform(1.6, 2.6)
+    x, y, size = right + uniform(-4, 4), down + uniform(-4, 4), uniform(1.6, 2.6)
     u = (x * np.cos(angle) + y * np.sin(angle)) / size
     v = (y * np.cos(angle) - x * np.sin(angle)) / size
     for k, (_, _, pattern) in enumerate(FAMILIES):
         mine = labels == k
         u[mine] = pattern(u[mine], v[mine])
-    sign = np.where(rng.random((BLOCK, 1, 1, 1)) < 0.75, np.float32(1), np.float32(-1))
+    sign = np.where(rng.random((BLOCK, 1, 1, 1)) < 0.84, np.float32(1), np.float32(-1))
     image = np.tanh(2 * u) * (sign * uniform(5, 23) * (1 + uniform(-0.3, 0.3, channels=3)))
 
     image += 128 + 50 * colour()
     image += uniform(-50, 50) * (right / 16) + uniform(-50, 50) * (down / 16)
     points = np.linspace(-15.5, 15.5, CLUTTER_CELLS, dtype=np.float32)
     between = np.maximum(0, 1 - np.abs(down - points) / (points[1] - points[0]))  # linear interpolation
-    image += uniform(4, 10) * (between @ colour(CLUTTER_CELLS) @ between.T)
-    hidden = np.abs(right - uniform(-16, 16)) < uniform(3, 9)
-    hidden = hidden & (np.abs(down - uniform(-16, 16)) < uniform(3, 9))
+    image += uniform(4, 12) * (between @ colour(CLUTTER_CELLS) @ between.T)
+    hidden = np.abs(right - uniform(-16, 16)) < uniform(5, 12)
+    hidden = hidden & (np.abs(down - uniform(-16, 16)) < uniform(5, 12))
     image = np.where(hidden, uniform(90, 165, channels=3), image)
     image += uniform(1, 4) * rng.standard_normal((BLOCK, *IMAGE_SHAPE), dtype=np.float32)
     return np.clip(image, 0, 255).astype(np.uint8).reshape(BLOCK, PIXELS), labels
@@ -148,13 +149,17 @@ def synthetic(*, train: int = 10_000, validation: int = 1_000, test: int = 2_000
 
     Notes
     -----
-    The random draws are the same on every machine. The sines of two machines may differ in the last bit, which
-    can move a pixel by one grey level.
+    The random draws are the same on every machine. The sines of two machines may differ in the last bit,
+    which can move a pixel by one grey level.
     """
-    sizes = {"train": train, "validation": validation, "test": test}
-    for name, size in sizes.items():
+    for name, size in (("train", train), ("validation", validation), ("test", test)):
         if operator.index(size) < 0:
-            raise ValueError(f"synthetic data need {name} >= 0 images, got {name}={size}")
-    splits = {name: _split(seed, name, size) for name, size in sizes.items()}
-    classes = tuple(family[0] for family in FAMILIES)
-    return Dataset("synthetic", **splits, classes=classes, source=f"generated, seed {seed}")
+            raise ValueError(f"expected {name} of 0 images or more, got {name}={size}")
+    return Dataset(
+        name="synthetic",
+        train=_split(seed, "train", train),
+        validation=_split(seed, "validation", validation),
+        test=_split(seed, "test", test),
+        classes=tuple(family[0] for family in FAMILIES),
+        source=f"generated, seed {operator.index(seed)}",
+    )

@@ -6,7 +6,6 @@ Images go block by block into arrays made beforehand, so that loading takes no m
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import operator
 import os
@@ -46,10 +45,11 @@ class _Layout:
     archive_size: int
 
 
-_BATCHES = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")
+_PICKLED = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")
+_BINARY = tuple(f"{name}.bin" for name in _PICKLED)
 LAYOUTS = (
-    _Layout("binary", "cifar-10-batches-bin", tuple(f"{b}.bin" for b in _BATCHES), "cifar-10-binary.tar.gz", 170_052_171),
-    _Layout("pickled", "cifar-10-batches-py", _BATCHES, "cifar-10-python.tar.gz", 170_498_071),
+    _Layout("binary", "cifar-10-batches-bin", _BINARY, "cifar-10-binary.tar.gz", 170_052_171),
+    _Layout("pickled", "cifar-10-batches-py", _PICKLED, "cifar-10-python.tar.gz", 170_498_071),
 )
 
 
@@ -109,10 +109,10 @@ def search_places(data_dir: str | os.PathLike[str] | None = None) -> list[dict[s
     rows = []
     for place, path in _places(data_dir).items():
         layout, found, detail = _find(path)
-        kind = "" if layout is None or found is None else f"{layout.name} {'archive' if found.is_file() else 'directory'}"
-        shown = found or path
-        rows.append({"place": place, "path": str(shown) if shown else "", "found": found is not None, "layout": kind,
-                     "detail": detail})
+        shown = str(found or path or "")
+        kind = f"{layout.name} {detail.split(',')[0]}" if layout else ""
+        row = {"place": place, "path": shown, "found": found is not None, "layout": kind, "detail": detail}
+        rows.append(row)
     return rows
 
 
@@ -121,7 +121,9 @@ def _refuse_html(file: BufferedReader, path: Path, what: str = "") -> None:
         raise HTMLDataError(path, what)
 
 
-def _read_into(part: Part, file: BufferedReader, size: int, path: Path, layout: _Layout, what: str = "") -> None:
+def _read_into(
+    part: Part, file: BufferedReader, size: int, path: Path, layout: _Layout, what: str = ""
+) -> None:
     """Read one batch into the arrays ``part``."""
     _refuse_html(file, path, what)
     x, y = part
@@ -139,9 +141,10 @@ def _read_into(part: Part, file: BufferedReader, size: int, path: Path, layout: 
         got = file.readinto(rows.reshape(-1).data)
         if got < rows.size:  # the file shrank while it was read
             raise TruncatedDataError(path, start * (1 + PIXELS) + got, expected, what)
-        if rows[:, 0].max() > 9:
-            at = start + int(rows[:, 0].argmax())
-            raise CorruptDataError(path, f"{what} image {at} has the label {rows[:, 0].max()}, expected 0 to 9".lstrip())
+        at = int(rows[:, 0].argmax())
+        if rows[at, 0] > 9:
+            bad = f"{what} image {start + at} has the label {rows[at, 0]}, expected 0 to 9"
+            raise CorruptDataError(path, bad.lstrip())
         y[start : start + len(rows)], x[start : start + len(rows)] = rows[:, 0], rows[:, 1:]
 
 
@@ -165,17 +168,18 @@ def _members(path: Path, layout: _Layout) -> Iterator[tuple[str, BufferedReader,
     with gzip.open(path) as file:
         stream = _Metered(cast(IO[bytes], file), path)
         with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
-            for member in tar:
+            for count, member in enumerate(tar):
                 name = wanted.pop(member.name.removeprefix("./"), None)
                 if name is not None:
                     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
                         raise CorruptDataError(path, f"member {member.name} is not a regular file")
                     # A pickled batch is a little longer than a binary one.
                     if member.size > ROWS * (1 + PIXELS) + SPARE:
-                        raise CorruptDataError(path, f"member {member.name} has {member.size:,} bytes, too many")
+                        much = f"member {member.name} has {member.size:,} bytes, too many"
+                        raise CorruptDataError(path, much)
                     stream.budget = member.size + SPARE
                     yield name, cast(BufferedReader, tar.extractfile(member)), member.size
-                if len(tar.getmembers()) > 100:
+                if count >= 100:
                     raise CorruptDataError(path, "it has more than 100 members")
                 stream.budget = SPARE
         while stream.read(2**16):  # to the end, where gzip compares its checksum
@@ -191,11 +195,13 @@ def _read_archive(path: Path, layout: _Layout, parts: dict[str, Part]) -> None:
     try:
         for name, member, length in _members(path, layout):
             _read_into(parts[name], member, length, path, layout, f"member {name}")
-    except (TruncatedDataError, EOFError, tarfile.ReadError, gzip.BadGzipFile, zlib.error) as error:
-        if size < layout.archive_size and not isinstance(error, gzip.BadGzipFile | zlib.error | TruncatedDataError):
+    except EOFError as error:  # gzip's word for a stream without an end
+        if size < layout.archive_size:
             raise TruncatedDataError(path, size, layout.archive_size) from error
-        if isinstance(error, TruncatedDataError):
-            raise
+        raise CorruptDataError(path, f"not an intact .tar.gz archive ({error})") from error
+    except _errors.BadDataError:
+        raise
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError) as error:
         raise CorruptDataError(path, f"not an intact .tar.gz archive ({error})") from error
 
 
@@ -259,5 +265,12 @@ def cifar10(
              for k, name in enumerate(layout.batches[:-1])} | {layout.batches[-1]: test}
     (_read_archive if path.is_file() else _read_directory)(path, layout, parts)
     kept = total - validation
-    splits = [Split(train[0][:kept], train[1][:kept]), Split(train[0][kept:], train[1][kept:]), Split(*test)]
-    return Dataset("CIFAR-10", *splits, classes=CLASSES, source=str(path))
+    x, y = train
+    return Dataset(
+        name="CIFAR-10",
+        train=Split(x[:kept], y[:kept]),
+        validation=Split(x[kept:], y[kept:]),
+        test=Split(*test),
+        classes=CLASSES,
+        source=str(path),
+    )
