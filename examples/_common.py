@@ -121,7 +121,7 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="10,000 training images and shorter cycles")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto (cpu)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the images (0)")
-    parser.add_argument("--seeds", type=int, metavar="K", help="train every network from K seeds at once (3; --quick: 1)")
+    parser.add_argument("--seeds", type=int, metavar="K", help="train from K seeds at once (3; with --quick 1)")
     return parser
 
 
@@ -157,8 +157,8 @@ def describe(job: Job) -> dict[str, Any]:
     """Give the keys ``environment`` and ``data`` of the results."""
     environment = {
         "xpnet": xpnet.__version__, "python": platform.python_version(), "numpy": np.__version__,
-        "platform": platform.platform(), "device": job.device.name, "seed": job.seed, "seeds": job.seeds, "quick": job.quick,
-        "seconds": job.timings,
+        "platform": platform.platform(), "device": job.device.name, "seed": job.seed, "seeds": job.seeds,
+        "quick": job.quick, "seconds": job.timings,
     }
     sizes = {name: len(getattr(job.data, name).y) for name in ("train", "validation", "test")}
     return {"environment": environment, "data": {"name": job.data.name, "source": job.data.source, **sizes}}

@@ -7,6 +7,7 @@ data, or of a shortened run. Where several seeds were trained, means are compare
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -105,8 +106,9 @@ def _initialisation(runs: list[dict[str, Any]], penalties: list[dict[str, Any]])
     for sigma in sigmas:
         a, b = test[sigma, False], test[sigma, True]
         rows.append(verdict(
-            f"Batch norm does better at sigma = {sigma:g}", "better", f"{percent(b.mean())} against {percent(a.mean())}",
-            b.mean() > a.mean(), f"Test accuracy, in points: {difference(b, a, 100)}.",
+            f"Batch norm does better at sigma = {sigma:g}", "better",
+            f"{percent(b.mean())} against {percent(a.mean())}", b.mean() > a.mean(),
+            f"Test accuracy, in points: {difference(b, a, 100)}.",
         ))
     a, b = test[sigmas[-1], False], test[sigmas[-1], True]
     rows.append(verdict(f"Without batch norm sigma = {sigmas[-1]:g} stays at chance", "10 %", percent(a.mean()),
@@ -116,7 +118,7 @@ def _initialisation(runs: list[dict[str, Any]], penalties: list[dict[str, Any]])
                         b.mean() > 2 * CHANCE and b.mean() > test[sigmas[0], True].mean() - 0.1))
     for batch_norm in (False, True):
         means = [test[sigma, batch_norm].mean() for sigma in sigmas]
-        pairs = zip(sigmas, sigmas[1:], strict=False)
+        pairs = pairwise(sigmas)
         told = "; ".join(f"{high:g} to {low:g}: {difference(test[low, batch_norm], test[high, batch_norm], 100)}"
                          for high, low in pairs)
         remark = f"Test accuracy, in points, from sigma {told}."

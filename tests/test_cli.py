@@ -17,14 +17,15 @@ from xpnet.cli import main
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> datasets.Dataset:
-    """A data set of 120 training images in place of the one that would be loaded."""
+    """Put a data set of 120 training images in place of the one that would be loaded."""
     data = datasets.synthetic(train=120, validation=40, test=40)
     monkeypatch.setattr(datasets, "load", lambda *_, **__: data)
     return data
 
 
 def train(*arguments: str) -> int:
-    return main(["train", "--data", "synthetic", "--hidden", "8", "--epochs", "2", "--batch-size", "20", *arguments])
+    length = () if {"--steps", "--epochs"} & set(arguments) else ("--epochs", "2")
+    return main(["train", "--data", "synthetic", "--hidden", "8", "--batch-size", "20", *length, *arguments])
 
 
 def test_train_writes_a_run(small: datasets.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,7 +121,7 @@ def test_batches_are_the_epochs_order_cut_into_pieces(device: Device) -> None:
     for epoch in range(3):
         order = random.permutation(5, epoch, 10)
         expected += [order[:4], order[4:8], order[8:]]
-    for first, until in ((0, 9), (0, 1), (2, 8), (4, 4), (1, 3)):  # wherever a run starts and ends
+    for first, until in ((0, 9), (0, 1), (2, 8), (1, 3)):  # wherever a run starts and ends
         taken = 0
         for rows, (features, targets) in zip(expected[first:until], batches.run(first, until), strict=True):
             assert to_numpy(features).tolist() == to_numpy(x)[rows].tolist()
@@ -244,6 +244,7 @@ def test_read_only_and_strided_data_train_as_plain_ones_do() -> None:
 
 # Sweeps beside solo runs ------------------------------------------------------------------------------------------
 
+PLAIN = mlp(6, [8, 5], 3)
 LOW, HIGH = np.asarray([1e-4, 1e-3, 1e-2]), np.asarray([0.05, 0.02, 0.1])
 SWEEPS: dict[str, Callable[[Any], dict[str, Any]]] = {
     # From a function that picks a model's value of three (or gives all three) to a trainer's options.
@@ -255,8 +256,13 @@ SWEEPS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "dropout": lambda of: {"network": mlp(6, [8, 5], 3, dropout=of([0.0, 0.2, 0.5]))},
     "momentum": lambda of: {"optimizer": SGD(of([0.0, 0.5, 0.9])), "schedule": 0.01},
     "nesterov": lambda of: {"optimizer": SGD(of(np.asarray([0.0, 0.5, 0.9])), nesterov=True), "schedule": 0.01},
-    "adam": lambda of: {"optimizer": Adam(beta1=of([0.5, 0.75, 0.9]), beta2=of([0.9, 0.99, 0.999])), "schedule": 0.003},
-    "adamw": lambda of: {"optimizer": AdamW(weight_decay=of([0.0, 0.1, 0.5])), "schedule": 0.003},
+    # Without batch norm: Adam blows the rounding noise of the biases that it cancels up to the size of the rate.
+    "adam": lambda of: {
+        "network": PLAIN, "optimizer": Adam(beta1=of([0.5, 0.75, 0.9]), beta2=of([0.9, 0.99, 0.999])), "schedule": 0.003,
+    },
+    "adamw": lambda of: {
+        "network": PLAIN, "optimizer": AdamW(weight_decay=of([0.0, 0.1, 0.5])), "schedule": 0.003,
+    },
     "seed": lambda of: {"seed": of([3, 4, 3])},
     "seed, dropout": lambda of: {
         "seed": of([3, 4, 9]), "network": mlp(6, [8, 5], 3, batch_norm=True, dropout=0.3, standardize=True),
@@ -272,13 +278,12 @@ SWEEPS: dict[str, Callable[[Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("dtype", "steps", "limit"), [("float64", 120, 1e-10), ("float32", 120, 1e-4)])
+@pytest.mark.parametrize(("dtype", "limit"), [("float64", 1e-10), ("float32", 1e-4)])
 @pytest.mark.parametrize("sweep", SWEEPS)
-def test_a_member_of_a_sweep_is_its_solo_run(device: Device, sweep: str, dtype: str, steps: int, limit: float) -> None:
+def test_a_member_of_a_sweep_is_its_solo_run(device: Device, sweep: str, dtype: str, limit: float) -> None:
     x, y = blobs(device, 75, spread=2.0)
-    if dtype == "float32" and sweep.startswith("adam"):
-        limit = 2e-3  # it divides by the root of tiny squares: rounding shows sooner
-    options, run = SWEEPS[sweep], {"steps": steps, "validation": (x[:20, :], y[:20]), "evaluate_every": 60}
+    steps = 200 if device == Device() else 30
+    options, run = SWEEPS[sweep], {"steps": steps, "validation": (x[:20, :], y[:20]), "evaluate_every": 20}
     together = make(**options(lambda values: values), dtype=dtype, order_seed=7)
     history = together.fit(x, y, **run)
     assert together.models == (3,)

@@ -17,8 +17,8 @@ import array_api_compat
 import numpy as np
 
 __all__ = [
-    "Array", "Device", "DeviceError", "check_same_device", "constant", "from_dlpack", "is_complex", "matmul", "namespace",
-    "real", "survey", "to_numpy",
+    "Array", "Device", "DeviceError", "OutOfMemoryError", "check_same_device", "constant", "from_dlpack",
+    "is_complex", "matmul", "namespace", "real", "survey", "to_numpy",
 ]
 
 Array = Any
@@ -28,6 +28,10 @@ _CONSTANTS: dict[Any, Array] = {}
 
 class DeviceError(RuntimeError):
     """A device was asked for that does not exist or does not work here; the message says what to do."""
+
+
+class OutOfMemoryError(MemoryError):
+    """Memory ran out; the message says how much was asked, how much is free, and what to lower."""
 
 
 class MixedDevicesError(ValueError):
@@ -100,9 +104,9 @@ def to_numpy(x: Array) -> np.ndarray:
     if isinstance(x, np.ndarray | np.generic | float | int | list | tuple):
         return np.asarray(x)
     if array_api_compat.is_cupy_array(x):
-        return x.get()
+        return np.asarray(x.get())
     if array_api_compat.is_torch_array(x):
-        return x.detach().cpu().numpy()
+        return np.asarray(x.detach().cpu())
     if array_api_compat.is_array_api_strict_namespace(namespace(x)):
         return np.asarray(x.to_device(namespace(x).Device("CPU_DEVICE")))
     return np.from_dlpack(x)
@@ -196,7 +200,8 @@ class Device:
             self._use_cuda(int(index or 0))
             return
         self.xp: Any = array_api_compat.array_namespace(np.empty(0))
-        self.name, self.native = "cpu", "cpu"
+        self.name = "cpu"
+        self.native: Any = "cpu"
 
     def _use_cuda(self, index: int) -> None:
         cupy = _import_cupy()
@@ -272,12 +277,24 @@ class Device:
 
     @contextlib.contextmanager
     def activate(self) -> Iterator[None]:
-        """Make this the current device, where the library has such a notion (CuPy)."""
-        if self.name.startswith("cuda"):
-            with self.native:
+        """Make this the current device, where the library has such a notion, and explain a lack of memory.
+
+        Raises
+        ------
+        OutOfMemoryError
+            Where what is done inside asks for more memory than there is.
+        """
+        with contextlib.nullcontext() if self.is_host else self.native:
+            try:
                 yield
-        else:
-            yield
+            except OutOfMemoryError:
+                raise
+            except MemoryError as error:  # NumPy's and CuPy's own say how much was asked
+                free = self.free_memory()
+                raise OutOfMemoryError(
+                    f"out of memory on {self.name}: {error}; {'an unknown number of' if free is None else f'{free:,}'} "
+                    "bytes are free. Lower the batch size, the number of models, or the widths of the layers"
+                ) from error
 
     def synchronize(self) -> None:
         """Wait until everything queued here is done."""

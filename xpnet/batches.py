@@ -70,7 +70,7 @@ class Batches:
 
         A batch is valid until the next but ``AHEAD - 1`` is taken: its memory is used again.
         """
-        chunks = []
+        chunks: list[tuple[int, int, Array]] = []
         while first < until:
             stop = min(until, first + AHEAD, (first // self.per_epoch + 1) * self.per_epoch)
             chunks.append((first, stop, self._rooms[len(chunks) % 2]))

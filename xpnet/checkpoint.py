@@ -63,7 +63,7 @@ def load_network(path: str | Path, device: str | Device = "cpu") -> Network:
             if metadata.get("format") != _FORMAT:
                 raise CheckpointError(f"{path}: expected the format {_FORMAT!r}, got {metadata.get('format')!r}")
             architecture = architecture_from(json.loads(metadata["architecture"]))
-            arrays = {name: here.asarray(file.get_tensor(name), copy=True) for name in file.keys()}  # noqa: SIM118
+            arrays = {name: here.asarray(file.get_tensor(name), copy=True) for name in file.keys()}
         return Network(architecture, arrays)
     except CheckpointError:
         raise

@@ -158,21 +158,24 @@ def _train(arguments: argparse.Namespace) -> int:
     features, classes = data.train.x.shape[1], len(data.classes)
     network = mlp(features, a.hidden, classes, batch_norm=a.batch_norm, dropout=a.dropout, initializer=a.initializer,
                   standardize=a.standardize)
-    optimizer = {"sgd": SGD(a.momentum, a.nesterov), "adam": Adam(), "adamw": AdamW(weight_decay=a.weight_decay)}
+    optimizers: dict[str, Any] = {"sgd": SGD(a.momentum, a.nesterov), "adam": Adam(),
+                                  "adamw": AdamW(weight_decay=a.weight_decay)}
+    optimizer = optimizers[a.optimizer]
     per_epoch = -(-len(data.train.y) // min(a.batch_size, len(data.train.y)))
     steps = a.steps or max(1, round(a.epochs * per_epoch))
     size = a.step_size or 5 * per_epoch
-    schedule = {"cyclic": CyclicLR(a.lr_min, a.lr, size), "constant": Constant(a.lr), "step": Step(a.lr, size),
-                "cosine": Cosine(a.lr, steps, a.lr_min)}[a.schedule]
+    schedules: dict[str, Any] = {"cyclic": CyclicLR(a.lr_min, a.lr, size), "constant": Constant(a.lr),
+                                 "step": Step(a.lr, size), "cosine": Cosine(a.lr, steps, a.lr_min)}
+    schedule = schedules[a.schedule]
     callbacks: list[Any] = [Progress()]
     config = {"version": __version__, "data": data.name, "source": data.source, "network": network.config(),
-              "optimizer": describe(optimizer[a.optimizer]), "schedule": describe(schedule), "l2": a.l2,
+              "optimizer": describe(optimizer), "schedule": describe(schedule), "l2": a.l2,
               "batch_size": a.batch_size, "steps": steps, "seed": a.seed, "dtype": a.dtype, "device": device.name}
     if a.out:
         a.out.mkdir(parents=True, exist_ok=True)
         (a.out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         callbacks.append(JSONLines(a.out / "history.jsonl"))
-    trainer = Trainer(network, optimizer=optimizer[a.optimizer], schedule=schedule, l2=a.l2, batch_size=a.batch_size,
+    trainer = Trainer(network, optimizer=optimizer, schedule=schedule, l2=a.l2, batch_size=a.batch_size,
                       seed=a.seed, dtype=a.dtype, device=device, callbacks=callbacks)
     if not a.json:
         print(f"data: {data.name}, {data.source}; device: {device.name} {device.why}".rstrip())
@@ -208,14 +211,20 @@ def _gradcheck(arguments: argparse.Namespace) -> int:
     for row in () if a.parity else rows:
         row["passes"] = gradcheck.passes(row)
     columns = list(rows[0])
-    texts = [[f"{v:.2e}" if isinstance(v, float) else {True: "yes", False: "NO"}.get(v, v) if isinstance(v, bool) else v
-              for v in (row[c] for c in columns)] for row in rows]
+    texts = [[_cell(row[c]) for c in columns] for row in rows]
     widths = [max(len(str(line[i])) for line in [columns, *texts]) for i in range(len(columns))]
-    table = ["  ".join(str(v).ljust(w) for v, w in zip(line, widths, strict=True)).rstrip() for line in [columns, *texts]]
+    table = ["  ".join(str(v).ljust(w) for v, w in zip(line, widths, strict=True)).rstrip()
+             for line in [columns, *texts]]
     failed = sum(not row["passes"] for row in rows)
     table.append(f"{len(rows) - failed} of {len(rows)} {'cases' if a.parity else 'gradients'} pass on {a.backend}")
     _show(a, {"backend": a.backend, "rows": rows, "passes": not failed}, "\n".join(table))
     return 1 if failed else 0
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return f"{value:.2e}" if isinstance(value, float) else str(value)
 
 
 def _data(arguments: argparse.Namespace) -> int:

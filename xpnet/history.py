@@ -47,7 +47,10 @@ class History:
     def member(self, index: int) -> History:
         """Give the history of one model of several."""
         one = History()
-        pick = lambda v: v[index].item() if getattr(v, "ndim", 0) else v  # noqa: E731
-        one.rows = [{name: pick(v) for name, v in row.items()} for row in self.rows]
-        one.batch_loss = [pick(v) for v in self.batch_loss]
+        one.rows = [{name: _of(v, index) for name, v in row.items()} for row in self.rows]
+        one.batch_loss = [_of(v, index) for v in self.batch_loss]
         return one
+
+
+def _of(value: Any, index: int) -> Any:
+    return value[index].item() if getattr(value, "ndim", 0) else value

@@ -404,7 +404,7 @@ def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _line(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], **style: Any) -> None:  # noqa: ANN401
+def _line(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], **style: Any) -> None:
     """Draw one line, with a dot wherever a number stands alone between two gaps."""
     there = np.isfinite(np.concatenate([[np.nan], y, [np.nan]]))
     alone = np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:])

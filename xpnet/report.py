@@ -14,7 +14,7 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -273,7 +273,7 @@ def _escape(text: str) -> str:
     return html.escape(text, quote=True)
 
 
-def _plain(value: object) -> Any:  # noqa: ANN401 - whatever a NumPy scalar holds
+def _plain(value: object) -> Any:
     """Return a NumPy scalar as the Python object that it holds, and anything else as it is."""
     return value.item() if isinstance(value, np.generic) else value
 
@@ -304,7 +304,7 @@ def _cell(value: object, spec: str, right: bool) -> str:
             f'<span class="sr">{word}</span></td>'
         )
     if isinstance(value, Real):
-        spec = spec or ("d" if isinstance(value, int) else ".4g")
+        spec = spec or ("d" if isinstance(value, Integral) else ".4g")
         written = (spec if "{" in spec else f"{{:{spec}}}").format(value)
         return f'<td class="num" data-sort="{float(value)!r}">{_escape(written)}</td>'
     text = str(value)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import random
-from .backend import Array, Device, check_same_device, from_dlpack, to_numpy
+from .backend import Array, Device, check_same_device, from_dlpack, namespace, to_numpy
 from .batches import Batches, blocks
 from .callbacks import Callback
 from .history import History
@@ -86,7 +86,8 @@ class Trainer:
         self.schedule: Schedule = schedule if callable(schedule) else Constant(schedule)
         self.loss = SoftmaxCrossEntropy()
         self.l2, self.batch_size, self.seed, self.dtype = l2, batch_size, seed, dtype
-        self.order_seed = order_seed if order_seed is not None else (seed[0] if is_array(seed) else seed)
+        first: Any = seed[0] if is_array(seed) else seed  # type: ignore[index]
+        self.order_seed: int = first if order_seed is None else order_seed
         self.callbacks, self.divergence = tuple(callbacks), divergence
         self.device = Device(device) if isinstance(device, str) else device
         self._moves_data = self.device is not None
@@ -98,9 +99,11 @@ class Trainer:
 
     def _model_axis(self) -> tuple[int, ...]:
         """Find how many models the hyper-parameters describe."""
-        sizes = {name: len(v) for owner in (self.optimizer, self.schedule) for name, v in vars(owner).items()
-                 if is_array(v) and name != "step_size"}
-        sizes |= {name: len(v) for name, v in (("l2", self.l2), ("seed", self.seed)) if is_array(v)}
+        owners = (self.optimizer, self.schedule)
+        sizes: dict[str, int] = {name: len(v) for owner in owners for name, v in vars(owner).items()
+                                 if is_array(v) and name != "step_size"}
+        own: dict[str, Any] = {"l2": self.l2, "seed": self.seed}
+        sizes |= {name: len(v) for name, v in own.items() if is_array(v)}
         sizes |= dict.fromkeys(["network"], *self.architecture.models()) if self.architecture.models() else {}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"expected hyper-parameters of one length (the number of models), got {sizes}")
@@ -122,8 +125,8 @@ class Trainer:
         self._optimizer = bind(self.optimizer, device, self.dtype, axes=1)
         slots = {name: self._parameters.like() for name in self._optimizer.slots}
         self._slots = [{name: slots[name].segments[i] for name in slots} for i in range(len(self._parameters.names))]
-        self._l2 = device.asarray(self.l2, self.dtype) if is_array(self.l2) else float(self.l2)
-        factor = self._l2[..., None] if is_array(self.l2) else self._l2
+        self._l2: Any = device.asarray(self.l2, self.dtype) if is_array(self.l2) else float(self.l2)
+        factor = self._l2 if isinstance(self._l2, float) else self._l2[..., None]
         self._penalties = [factor if names[0] in network.weights else None for names in self._parameters.names]
         rates = [1.0 - layer.momentum for layer, width in zip(network.layers, network.widths, strict=True)
                  if isinstance(layer, BatchNorm) for _ in layer.statistics for _ in range(width)]
@@ -159,7 +162,7 @@ class Trainer:
         if statistics:
             (running,) = self._running.segments
             rate = self._running_rate if self.step else 1.0  # the first batch sets them
-            running += rate * (self.device.xp.concat(statistics, axis=-1) - running)
+            running += rate * (namespace(running).concat(statistics, axis=-1) - running)
         self.step += 1
         return value
 
@@ -235,8 +238,7 @@ class Trainer:
 
     def _run(self, batches: Batches, until: int) -> None:
         """Make updates until update ``until``, then look at their losses."""
-        device, first, losses = self.device, self.step, []
-        assert device is not None
+        device, first, losses = self.network.device, self.step, []
         rates = [self.schedule(t) for t in range(first, until)]
         if is_array(rates[0]):
             table = device.asarray([to_numpy(r) for r in rates], self.dtype)[..., None]
@@ -274,8 +276,7 @@ class Trainer:
         return self._evaluate(x, y)
 
     def _evaluate(self, x: Array, y: Array) -> dict[str, Any]:
-        device = self.device
-        assert device is not None
+        device = self.network.device
         xp, n = device.xp, x.shape[0]
         loss, hits = 0.0, 0.0
         with device.activate():

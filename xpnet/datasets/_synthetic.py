@@ -36,7 +36,7 @@ def _stripes(u: Field, v: Field) -> Field:
 
 def _checkers(u: Field, v: Field) -> Field:
     fine = np.float32(0.8)
-    return 2 * (np.sin(fine * u) * np.sin(fine * v))
+    return np.multiply(2 * np.sin(fine * u), np.sin(fine * v))
 
 
 def _rings(u: Field, v: Field) -> Field:
