@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +144,6 @@ def make_job(arguments: argparse.Namespace) -> Job:
     except (ValueError, OSError, ImportError, xpnet.DeviceError) as error:
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    if arguments.quick and data.name != "synthetic":
-        parts = {k: datasets.Split(*(a[:n] for a in getattr(data, k))) for k, n in sizes.items()}
-        data = replace(data, **parts)
     shown = ", ".join(f"{len(getattr(data, k).y):,} {k}" for k in sizes)
     print(f"data: {data.name} ({shown}), {data.source}\ndevice: {device.name} {device.why}".rstrip())
     return Job(data, arguments.out, arguments.quick, device, arguments.seed, seeds,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import assert_close, blobs, difference, eps
 
-from xpnet import SGD, CyclicLR, Trainer, mlp, random
+from xpnet import SGD, CyclicLR, Trainer, gradcheck, mlp, random
 from xpnet.backend import Device, to_numpy
 from xpnet.layers import LAYERS, BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
 from xpnet.losses import LOSSES, SoftmaxCrossEntropy
@@ -72,6 +72,38 @@ def test_the_comparison_sees_a_float32_error_in_float64() -> None:
     golden = results(*CASES["Linear"], SHAPES["odd"], Device(), "float64")
     rounded = results(*CASES["Linear"], SHAPES["odd"], Device(), "float32")
     assert all(difference(a, g) > FACTOR * eps("float64") for a, g in zip(rounded[:3], golden[:3], strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_parity_table_holds_every_case(device: Device, dtype: str) -> None:
+    rows = gradcheck.parity(device, dtype)
+    assert [row["case"] for row in rows] == list(gradcheck.CASES)
+    for row in rows:
+        assert row["passes"] and max(row["forward"], row["backward"]) < row["tolerance"] == 100 * eps(dtype), row
+    assert all(row["forward"] > 2 * eps("float64") for row in rows if "dense" in row["case"]) is (dtype == "float32")
+
+
+@pytest.mark.parametrize("wrong", ["forward", "backward", "NaN forward", "NaN backward"])
+def test_the_parity_table_sees_a_difference(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = gradcheck.CASES["Linear"]
+
+    def off(device: Device, dtype: str = "float64") -> Any:
+        f, arrays = case(device, dtype)
+
+        def g(a: Any) -> Any:
+            value, gradients = f(a)
+            if dtype == "float64":
+                return value, gradients
+            error = float("nan") if "NaN" in wrong else 1e-4
+            if "forward" in wrong:
+                return value + error, gradients
+            return value, lambda: {name: d + error if name == "b" else d for name, d in gradients().items()}
+
+        return g, arrays
+
+    monkeypatch.setitem(gradcheck.CASES, "Linear", off)
+    rows = {row["case"]: row["passes"] for row in gradcheck.parity(Device(), "float32")}
+    assert not rows.pop("Linear") and all(rows.values())
 
 
 # Trajectories ---------------------------------------------------------------------------------------------------

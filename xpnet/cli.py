@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_architecture(train)
     add = train.add_argument
     add("--data", help="synthetic, cifar10, or a CIFAR-10 directory or archive; CIFAR-10 where found, else synthetic")
-    add("--images", type=_COUNT, default=10_000, metavar="N", help="training images of the synthetic set")
+    add("--images", type=_COUNT, metavar="N", help="train on so many images; all of CIFAR-10, 10,000 synthetic ones")
     add("--standardize", action=argparse.BooleanOptionalAction, default=True, help="standardise the pixels")
     add("--initializer", type=_initializer, default="he", help="he, xavier or normal:SIGMA")
     add("--optimizer", choices=("sgd", "adam", "adamw"), default="sgd")
@@ -154,7 +154,7 @@ def _train(arguments: argparse.Namespace) -> int:
     device = Device(a.device)
     if a.out and (a.out / "config.json").exists():
         raise FileExistsError(f"{a.out} already holds a run: choose another --out, or remove it")
-    data = datasets.load(a.data, train=a.images) if a.data == "synthetic" else datasets.load(a.data)
+    data = datasets.load(a.data, train=a.images)
     features, classes = data.train.x.shape[1], len(data.classes)
     network = mlp(features, a.hidden, classes, batch_norm=a.batch_norm, dropout=a.dropout, initializer=a.initializer,
                   standardize=a.standardize)

@@ -221,7 +221,8 @@ def _run(f: Function, arrays: Mapping[str, Array]) -> dict[str, Any]:
 
 
 def _largest(x: Any) -> float:
-    return float(abs(x).max())
+    value = float(abs(x).max())
+    return value if value == value else float("inf")  # ``max`` loses NaN
 
 
 def _noise(network: Sequential, seed: int, n: int, device: Device, dtype: str = "float64") -> dict[str, Array]:

@@ -288,9 +288,9 @@ class Trainer:
                 value, _ = self.loss.forward(outputs, xp.take(one_hot, labels, axis=0))
                 right = xp.argmax(outputs, axis=-1) == labels
                 loss = loss + value * (labels.shape[0] / n)
-                hits = hits + xp.sum(xp.astype(right, one_hot.dtype), axis=-1) * (1.0 / n)
+                hits = hits + xp.sum(xp.astype(right, one_hot.dtype), axis=-1)
             cost = loss + l2_penalty(self._l2, [self.arrays[name] for name in self._network.weights])
-        found = {"loss": to_numpy(loss), "cost": to_numpy(cost), "accuracy": to_numpy(hits)}
+        found = {"loss": to_numpy(loss), "cost": to_numpy(cost), "accuracy": to_numpy(hits) / n}
         return found if self.models else {name: float(v) for name, v in found.items()}
 
     def _measure(self, data: Mapping[str, tuple[Array, Array]], batches: Batches) -> bool:

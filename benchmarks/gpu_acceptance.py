@@ -1,0 +1,211 @@
+"""Whether xpnet computes on this GPU what it computes on a CPU, and how fast: one command, offline.
+
+    python benchmarks/gpu_acceptance.py            # on a machine with an NVIDIA GPU, under 10 minutes
+    python benchmarks/gpu_acceptance.py --cpu      # the first sections, NumPy in the GPU's place
+
+Every section is a process of its own with a time budget: one that crashes, hangs or runs out of memory takes no
+other with it. The report is written anew after each. The exit code is 0 if all checks passed, 1 if one failed,
+2 if there is no such device. README.md, next to this file, says how to read the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]  # run from a checkout, without installing
+
+from _gpu_section import Section, execute, write_json  # noqa: E402
+
+LIMIT = 590.0  # seconds for everything
+GRACE = 45.0  # seconds that a section may go over its budget before it is stopped
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A section: where its function is, its budget in seconds, whether a CPU will do, whether it is a peer's."""
+
+    name: str
+    function: str
+    budget: float
+    cpu: bool = False
+    peer: bool = False
+
+
+SECTIONS = (
+    Plan("environment", "_gpu_parity.environment", 10, cpu=True),
+    Plan("layers", "_gpu_parity.layers", 20, cpu=True),
+    Plan("trajectories", "_gpu_parity.trajectories", 50, cpu=True),
+    Plan("determinism", "_gpu_parity.determinism", 20, cpu=True),
+    Plan("host", "_gpu_device.host", 20),
+    Plan("memory", "_gpu_device.memory", 20),
+    Plan("out_of_memory", "_gpu_device.out_of_memory", 15),
+    Plan("step_time.xpnet", "_gpu_job.step_time", 20),
+    Plan("step_time.torch_eager", "_gpu_peers.torch_eager", 20, peer=True),
+    Plan("step_time.torch_graph", "_gpu_peers.torch_graph", 20, peer=True),
+    Plan("step_time.torch_compile", "_gpu_peers.torch_compile", 60, peer=True),
+    Plan("step_time.jax_scan", "_gpu_peers.jax_scan", 35, peer=True),
+    Plan("models.xpnet", "_gpu_job.many_models", 50),
+    Plan("models.jax_vmap", "_gpu_peers.jax_vmap", 60, peer=True),
+    Plan("full_runs", "_gpu_parity.full_runs", 170),
+)
+
+
+def run_child(plan: Plan, device: str, budget: float, seconds: float) -> dict[str, Any]:
+    """Run a section in a process of its own, for at most ``seconds``, and give its record."""
+    environment = os.environ | {
+        "NVIDIA_TF32_OVERRIDE": "0", "CUPY_TF32": "0",  # float32 means float32, for xpnet and its peers
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONUNBUFFERED": "1",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path, log = Path(folder, "section.json"), Path(folder, "log.txt")
+        command = [sys.executable, str(HERE / "gpu_acceptance.py"), "--section", plan.name, "--device", device,
+                   "--budget", str(budget), "--started", str(time.time()), "--out", str(path)]
+        with log.open("wb") as output:
+            child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                     env=environment, start_new_session=os.name == "posix")
+            try:
+                ended = f"the process ended with exit code {child.wait(timeout=seconds)}"
+            except subprocess.TimeoutExpired:
+                ended = f"stopped after {seconds:.0f} s (its budget is {budget:.0f} s)"
+            finally:
+                stop(child)
+        record: dict[str, Any] = {"status": "running", "checks": [], "results": {}}
+        if path.exists():
+            record = json.loads(path.read_text(encoding="utf-8"))
+        if record["status"] == "running":  # it could not say so itself
+            record |= {"status": "broken" if plan.peer else "failed", "reason": ended}
+            if any(not check["passed"] for check in record["checks"]):
+                record["status"] = "failed"
+        if record["status"] in ("failed", "broken"):
+            record["output"] = log.read_text(encoding="utf-8", errors="replace")[-4000:]
+    return record
+
+
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """End a process and what it started, if it still runs."""
+    if child.poll() is None:
+        if os.name == "posix":
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
+        child.wait()
+
+
+def chosen(only: str | None, cpu: bool) -> list[Plan]:
+    """Give the sections to run; the environment always is one.
+
+    Raises
+    ------
+    ValueError
+        If ``only`` names a section that there is not, or one that needs a GPU with ``cpu``.
+    """
+    possible = [plan for plan in SECTIONS if plan.cpu or not cpu]
+    if only is None:
+        return possible
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    for name in names:
+        if not any(plan.name == name or plan.name.startswith(f"{name}.") for plan in possible):
+            raise ValueError(f"--only: no section {name!r}{' without a GPU' if cpu else ''}; there are "
+                             f"{', '.join(plan.name for plan in possible)}")
+    return [plan for plan in possible if plan.name == "environment"
+            or any(plan.name == name or plan.name.startswith(f"{name}.") for name in names)]
+
+
+def default_path(device: str) -> Path:
+    """Give the report's place: date and device."""
+    slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-") or "unknown"
+    return HERE / "results" / f"{datetime.date.today().isoformat()}-{slug}.json"
+
+
+def accept(plans: Sequence[Plan], device: str, out: Path | None, scale: float) -> int:
+    """Run the sections, write the report after each, and give the exit code."""
+    began = time.time()
+    deadline = began + LIMIT * max(1.0, scale)
+    report: dict[str, Any] = {
+        "benchmark": "gpu_acceptance", "format": 1, "device": device, "passed": None, "budget_scale": scale,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "sections": {},
+    }
+    for plan in plans:
+        budget, here = plan.budget * scale, time.time()
+        if report["device"] is None:
+            record: dict[str, Any] = {"status": "not run", "reason": "there is no such device"}
+        elif deadline - here < min(budget, 15.0):
+            record = {"status": "not run", "reason": f"the {deadline - began:.0f} s for everything were used up"}
+        else:
+            record = run_child(plan, device, budget, min(budget + GRACE, deadline - here))
+        report["sections"][plan.name] = record
+        if plan.name == "environment" and record["status"] != "passed":
+            report["device"] = None
+        name = record.get("results", {}).get("device_name", "no-device")
+        out = out or default_path(name)
+        report["seconds"] = round(time.time() - began, 1)
+        report["passed"] = verdict(report) if plan is plans[-1] else None
+        write_json(out, report)
+        print(f"{plan.name:24} {record['status']:8} {record.get('seconds', 0):6.1f} s  {summary(record)}", flush=True)
+    failed = [name for name, record in report["sections"].items() if record["status"] in ("failed", "not run")]
+    print(f"\n{'FAILED: ' + ', '.join(failed) if failed else 'all checks passed'}; the report is {out}")
+    return 2 if report["device"] is None else 0 if report["passed"] else 1
+
+
+def verdict(report: dict[str, Any]) -> bool:
+    """Tell whether everything that had to pass did; peers may be absent or broken."""
+    return all(record["status"] in ("passed", "absent", "broken") for record in report["sections"].values())
+
+
+def summary(record: dict[str, Any]) -> str:
+    """Say in a line what a section found."""
+    parts = [str(record["reason"]).splitlines()[0][:150]] if "reason" in record else []
+    checks = record.get("checks", [])
+    if checks:
+        parts.append(f"{sum(check['passed'] for check in checks)} of {len(checks)} checks")
+    if "headline" in record.get("results", {}):
+        parts.append(record["results"]["headline"])
+    return "; ".join([*parts, *(f"SHORTENED: {why}" for why in record.get("shortened", []))])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--cpu", action="store_true", help="only the first sections, with NumPy in the GPU's place")
+    parser.add_argument("--device", default="cuda", help="cuda (the default) or cuda:N")
+    parser.add_argument("--only", metavar="NAME,...", help="only these sections (step_time is all of step_time.*)")
+    parser.add_argument("--budget-scale", type=float, default=1.0, metavar="X", help="multiply every time budget")
+    parser.add_argument("--out", type=Path, help="the report; by default benchmarks/results/<date>-<device>.json")
+    for hidden in ("--section", "--budget", "--started"):  # how a section's own process is told what to do
+        parser.add_argument(hidden, help=argparse.SUPPRESS, type=str if hidden == "--section" else float)
+    options = parser.parse_args(arguments)
+    if options.section:
+        plan = next(plan for plan in SECTIONS if plan.name == options.section)
+        module, _, name = plan.function.rpartition(".")
+        section = Section(plan.name, options.budget, options.out, options.started)
+
+        def function(section: Section) -> None:
+            getattr(importlib.import_module(module), name)(section, options.device)
+
+        return execute(function, section, peer=plan.peer)["status"] == "failed"
+    if options.budget_scale <= 0:
+        parser.error("--budget-scale: expected a number above 0")
+    try:
+        plans = chosen(options.only, options.cpu)
+    except ValueError as error:
+        parser.error(str(error))
+    return accept(plans, "cpu" if options.cpu else options.device, options.out, options.budget_scale)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
