@@ -49,11 +49,12 @@ class Plan:
 SECTIONS = (
     Plan("environment", "_gpu_parity.environment", 10, cpu=True),
     Plan("layers", "_gpu_parity.layers", 20, cpu=True),
-    Plan("trajectories", "_gpu_parity.trajectories", 50, cpu=True),
-    Plan("determinism", "_gpu_parity.determinism", 20, cpu=True),
+    Plan("trajectories", "_gpu_runs.trajectories", 50, cpu=True),
+    Plan("determinism", "_gpu_runs.determinism", 20, cpu=True),
     Plan("host", "_gpu_device.host", 20),
     Plan("memory", "_gpu_device.memory", 20),
     Plan("out_of_memory", "_gpu_device.out_of_memory", 15),
+    Plan("full_runs", "_gpu_runs.full_runs", 170),
     Plan("step_time.xpnet", "_gpu_job.step_time", 20),
     Plan("step_time.torch_eager", "_gpu_peers.torch_eager", 20, peer=True),
     Plan("step_time.torch_graph", "_gpu_peers.torch_graph", 20, peer=True),
@@ -61,7 +62,6 @@ SECTIONS = (
     Plan("step_time.jax_scan", "_gpu_peers.jax_scan", 35, peer=True),
     Plan("models.xpnet", "_gpu_job.many_models", 50),
     Plan("models.jax_vmap", "_gpu_peers.jax_vmap", 60, peer=True),
-    Plan("full_runs", "_gpu_parity.full_runs", 170),
 )
 
 
@@ -141,18 +141,20 @@ def accept(plans: Sequence[Plan], device: str, out: Path | None, scale: float) -
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "sections": {},
     }
     for plan in plans:
-        budget, here = plan.budget * scale, time.time()
+        here = time.time()
+        budget = min(plan.budget * scale, deadline - here)
         if report["device"] is None:
             record: dict[str, Any] = {"status": "not run", "reason": "there is no such device"}
-        elif deadline - here < min(budget, 15.0):
-            record = {"status": "not run", "reason": f"the {deadline - began:.0f} s for everything were used up"}
+        elif deadline - here < 15.0:
+            record = {"status": "absent" if plan.peer else "not run",
+                      "reason": f"the {deadline - began:.0f} s for everything were used up"}
         else:
             record = run_child(plan, device, budget, min(budget + GRACE, deadline - here))
         report["sections"][plan.name] = record
-        if plan.name == "environment" and record["status"] != "passed":
-            report["device"] = None
-        name = record.get("results", {}).get("device_name", "no-device")
-        out = out or default_path(name)
+        if plan.name == "environment":
+            name = record["results"].get("device_name")
+            report["device"] = device if name else None
+            out = out or default_path(name or "no device")
         report["seconds"] = round(time.time() - began, 1)
         report["passed"] = verdict(report) if plan is plans[-1] else None
         write_json(out, report)

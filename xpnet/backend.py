@@ -187,8 +187,8 @@ class Device:
 
     def __init__(self, name: str = "cpu") -> None:
         self.why = ""
-        kind, _, index = str(name).partition(":")
-        if kind not in ("cpu", "cuda", "auto") or (index and (kind != "cuda" or not index.isdigit())):
+        kind, colon, index = str(name).partition(":")
+        if kind not in ("cpu", "cuda", "auto") or (colon and (kind != "cuda" or not index.isdigit())):
             raise ValueError(f"expected the device 'cpu', 'cuda', 'cuda:N' or 'auto', got {name!r}")
         if kind == "auto":
             try:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from . import random
-from .backend import Array, Device
+from .backend import Array, Device, namespace
 
-__all__ = ["Batches", "blocks"]
+__all__ = ["Batches", "blocks", "fill"]
 
 AHEAD = 4  # batches prepared at a time: the thread is woken less often
 
@@ -19,6 +19,15 @@ AHEAD = 4  # batches prepared at a time: the thread is woken less often
 def blocks(n: int, size: int = 1000) -> list[slice]:
     """Cut ``n`` examples into slices of at most ``size`` (one empty slice where there are none)."""
     return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
+
+
+def fill(room: Array, x: Array, scaling: tuple[Array, Array] | None) -> Array:
+    """Write ``x`` of any real dtype into ``room``, standardised: ``(x - offset) * scale``."""
+    room[...] = namespace(x).astype(x, room.dtype, copy=False)
+    if scaling:
+        room -= scaling[0]
+        room *= scaling[1]
+    return room
 
 
 class Batches:
@@ -95,10 +104,6 @@ class Batches:
             self._order = self._device.asarray(random.permutation(self._seed, epoch, self.n))
             self._epoch = epoch
         rows = self._order[i * size : min((i + until - first) * size, self.n)]
-        x = room[: rows.shape[0], :]
-        x[...] = xp.astype(xp.take(self._x, rows, axis=0), x.dtype, copy=False)
-        if self._scaling:
-            x -= self._scaling[0]
-            x *= self._scaling[1]
+        x = fill(room[: rows.shape[0], :], xp.take(self._x, rows, axis=0), self._scaling)
         targets = xp.take(self._one_hot, xp.take(self._labels, rows, axis=0), axis=0)
         return [(x[part, :], targets[part, :]) for part in blocks(rows.shape[0], size)]

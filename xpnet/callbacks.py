@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -61,7 +62,7 @@ class Progress(Callback):
 
 
 class JSONLines(Callback):
-    """Write each row as a line of JSON, flushed as it comes.
+    """Write each row as a line of JSON, flushed as it comes; numbers that are not finite become null.
 
     Parameters
     ----------
@@ -78,11 +79,17 @@ class JSONLines(Callback):
 
     def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
         """Write a line."""
-        plain = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in row.items()}
-        self.file.write(json.dumps(plain) + "\n")
+        self.file.write(json.dumps({name: _plain(v) for name, v in row.items()}, allow_nan=False) + "\n")
         self.file.flush()
         return None
 
     def on_end(self, trainer: Trainer) -> None:
         """Close the file."""
         self.file.close()
+
+
+def _plain(value: Any) -> Any:
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

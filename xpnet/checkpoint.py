@@ -67,7 +67,7 @@ def load_network(path: str | Path, device: str | Device = "cpu") -> Network:
         return Network(architecture, arrays)
     except CheckpointError:
         raise
-    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+    except (SafetensorError, AttributeError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a network that xpnet wrote ({error})") from error
 
 

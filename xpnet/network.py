@@ -269,6 +269,8 @@ class Network:
             got = tuple(arrays[name].shape)
             if got[max(len(got) - len(shape), 0) :] != shape:
                 raise ValueError(f"{name}: expected shape {shape} (behind any model axes), got {got}")
+            if not namespace(arrays[name]).isdtype(arrays[name].dtype, ("real floating", "complex floating")):
+                raise TypeError(f"{name}: expected floating-point numbers, got dtype {arrays[name].dtype}")
         self.architecture, self.arrays = architecture, dict(arrays)
         self.device = check_same_device(**self.arrays)
 

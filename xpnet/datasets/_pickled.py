@@ -66,6 +66,8 @@ class _Bounded:
         self._count()
         line = self.file.readline(self.left)
         self.left -= len(line)
+        if not line.endswith(b"\n"):
+            raise TruncatedDataError(self.path, self.size, self.size + 1)
         return line
 
 

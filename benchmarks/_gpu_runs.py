@@ -1,0 +1,225 @@
+"""Sections: whole runs. Trajectories against NumPy, the same run twice, and full runs against the CPU's spread."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+from _gpu_section import NETWORKS, Section
+
+import xpnet
+from xpnet import CyclicLR, Trainer, random
+from xpnet.backend import Device, to_numpy
+from xpnet.datasets import synthetic
+
+REPORT = CyclicLR(1e-5, 1e-1, 2250)
+
+
+def architecture(network: str, inputs: int = 3072, **options: Any) -> xpnet.Sequential:
+    """Give one of the two batch-norm networks, with standardised inputs and 10 classes."""
+    return xpnet.mlp(inputs, NETWORKS[network], 10, batch_norm=True, standardize=True, **options)
+
+
+def clouds(n: int, features: int, spread: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
+    """Give float32 examples of ten clouds around random centres, and their labels."""
+    generator = random.stream(1, "clouds")
+    labels = np.arange(n) % 10
+    centres = generator.normal(0.0, 2.0, (10, features))
+    return (centres[labels] + generator.normal(0.0, spread, (n, features))).astype(np.float32), labels
+
+
+def relative(got: np.ndarray, golden: np.ndarray) -> float:
+    """Give the largest difference relative to the largest value; infinite for another shape or NaN."""
+    got, golden = np.asarray(got), np.asarray(golden)
+    if got.shape != golden.shape or not np.isfinite(got).all():
+        return float("inf")
+    return float(abs(got - golden).max() / (abs(golden).max() or 1.0))
+
+
+# Trajectories -----------------------------------------------------------------------------------------------------
+
+
+def trajectories(section: Section, device: str) -> None:
+    """Train both networks 200 updates on both sides: float64 arrays agree to 1e-9, float32 losses to 1e-4."""
+    cpu, here = Device(), Device(device)
+    steps, seeds = 200, 12
+    if section.budget < 15.0:
+        steps, seeds = 20, 4
+        section.shorten(f"{steps} updates and {seeds} seeds instead of 200 and 12")
+    lines = []
+    for network in NETWORKS:
+        x, y = clouds(2000, 3072)
+        for n in (1, steps):
+            golden, got = (_train(architecture(network), x, y, d, n, dtype="float64", seed=0) for d in (cpu, here))
+            off = compare_states(got, golden, len(NETWORKS[network]))
+            for what, error in off.items():
+                section.check(f"{network}, float64, {n} updates: {what}", error, 1e-9)
+        lines.append(_single_precision(section, network, here, steps, seeds))
+    section.result("headline", "; ".join(lines))
+
+
+def _train(
+    network: xpnet.Sequential, x: np.ndarray, y: np.ndarray, device: Device, steps: int, **options: Any
+) -> Trainer:
+    """Train on a device, from data that lie on the host."""
+    trainer = Trainer(network, **{"l2": 0.005, "schedule": REPORT, "device": device, "order_seed": 4} | options)
+    trainer.fit(x, y, steps=steps, evaluate_every=steps, train_sample=100)
+    return trainer
+
+
+def compare_states(got: Trainer, golden: Trainer, hidden: int) -> dict[str, float]:
+    """Give the largest relative differences of the losses, the parameters and the running statistics."""
+    off = {"losses": relative(got.history.batch_loss, golden.history.batch_loss), "parameters": 0.0,
+           "running statistics": 0.0, "arrays that differ in name": float(got.arrays.keys() != golden.arrays.keys())}
+    # Batch norm cancels the biases before it, whose gradients so are rounding noise: these stay near 0.
+    cancelled = {f"b{k + 1}" for k in range(hidden)}
+    for name, array in golden.arrays.items():
+        what = "parameters" if name in golden.architecture.parameters else "running statistics"
+        a, g = to_numpy(got.arrays[name]), to_numpy(array)
+        off[what] = max(off[what], float(abs(a).max()) if name in cancelled else relative(a, g))
+    return off
+
+
+def _single_precision(section: Section, network: str, device: Device, steps: int, seeds: int) -> str:
+    """Compare float32 losses with NumPy's in float64, for the seeds whose runs rounding does not split.
+
+    Where rounding moves the input of one ReLU across 0, the gradient jumps, and from there two runs are two
+    runs. NumPy itself tells for which seeds this happens: it sums in several orders (the features permuted),
+    and only seeds for which all of these give the float64 losses to 1e-4 are compared. The device rounds in
+    one more way, so that one of them may still be split: the median counts.
+    """
+    x, y = clouds(600, 48)
+    options: dict[str, Any] = {"seed": list(range(seeds)), "l2": [0.005] * seeds}
+    golden = np.asarray(_train(architecture(network, 48), x, y, Device(), steps, dtype="float64", **options)
+                        .history.batch_loss)
+
+    def off(where: Device, order: np.ndarray) -> np.ndarray:
+        trainer = Trainer(architecture(network, 48), schedule=REPORT, device=where, order_seed=4, dtype="float32",
+                          **options)
+        trainer.fit(x[:, order], y, steps=0)
+        for name, moved in (("W1", -2), ("offset1", -1), ("scale1", -1)):
+            start = to_numpy(trainer.arrays[name])
+            if name == "W1":
+                trainer.arrays[name][...] = where.asarray(np.take(start, order, axis=moved), "float32")
+        trainer.fit(x[:, order], y, steps=steps, evaluate_every=steps, train_sample=100)
+        return abs(np.asarray(trainer.history.batch_loss) / golden - 1.0).max(axis=0)
+
+    orders = [np.arange(48), *(random.permutation(2, k, 48) for k in range(3))]
+    on_cpu = np.max([off(Device(), order) for order in orders], axis=0)
+    smooth = on_cpu < 1e-4
+    if not section.expect(f"{network}, float32: NumPy finds seeds to compare", smooth.any(),
+                          f"{smooth.sum()} of {seeds}"):
+        return f"{network}: no seed to compare"
+    here = off(device, orders[0])
+    median = float(np.median(here[smooth]))
+    section.result(f"{network}, float32 losses", {"compared": smooth, "device": here, "numpy": on_cpu})
+    section.check(f"{network}, float32, {steps} updates: losses, median of {smooth.sum()} seeds", median, 1e-4)
+    return f"{network}: float32 losses to {median:.1g}"
+
+
+# Determinism ------------------------------------------------------------------------------------------------------
+
+
+def digest(trainer: Trainer) -> str:
+    """Give a checksum of everything that a run computed."""
+    found = hashlib.sha256(np.asarray(trainer.history.batch_loss).tobytes())
+    for name in sorted(trainer.arrays):
+        found.update(name.encode() + np.ascontiguousarray(to_numpy(trainer.arrays[name])).tobytes())
+    return found.hexdigest()
+
+
+def determinism(section: Section, device: str) -> None:
+    """Run several kinds of training twice each: every bit of losses and arrays is the same."""
+    here = Device(device)
+    steps = 100 if section.budget >= 10.0 else 10
+    if steps < 100:
+        section.shorten(f"{steps} updates instead of 100")
+    x, y = clouds(2000, 3072)
+    runs: dict[str, tuple[xpnet.Sequential, dict[str, Any]]] = {
+        "3 layers": (architecture("3 layers"), {"seed": 1}),
+        "9 layers": (architecture("9 layers"), {"seed": 1}),
+        "3 layers, 4 models": (architecture("3 layers"), {"seed": [1, 2, 3, 4]}),
+        "3 layers, dropout, Adam": (architecture("3 layers", dropout=0.2),
+                                    {"seed": 1, "optimizer": xpnet.Adam(), "schedule": 1e-3}),
+    }
+    for name, (network, options) in runs.items():
+        first, second = (digest(_train(network, x, y, here, steps, **options)) for _ in range(2))
+        section.expect(f"{name}: {steps} updates twice, bit for bit", first == second)
+        section.result(name, first)
+    other = digest(_train(architecture("3 layers"), x, y, here, steps, seed=2))
+    section.expect("another seed gives other bits", other != section.record["results"]["3 layers"])
+    section.result("headline", f"{len(runs)} kinds of run")
+
+
+# Full runs --------------------------------------------------------------------------------------------------------
+
+T_999 = 5.04  # two-sided 99.9% point of Student's t with 8 degrees of freedom: two groups of five
+
+
+def full_runs(section: Section, device: str) -> None:
+    """Train both networks 9000 updates: the device's five seeds, and one run alone, lie where the CPU's do."""
+    here = Device(device)
+    large = section.budget >= 60.0
+    data = synthetic(train=45_000 if large else 2_000, validation=5_000 if large else 500, test=0)
+    if not large:
+        section.shorten("2,000 images instead of 45,000")
+    section.result("data", {"source": data.source, "train": len(data.train.y), "validation": len(data.validation.y)})
+    lines = []
+    for left, network in zip((2, 1), NETWORKS, strict=True):
+        setups: dict[str, tuple[Device, Any]] = {
+            "cpu, 5 seeds": (Device(), list(range(5))), "device, 5 seeds": (here, list(range(5))),
+            "device, 1 seed": (here, 0),
+        }
+        cost = sum(_seconds_per_step(network, data, *setup) for setup in setups.values())
+        steps = int(min(9000, max(40, 0.85 * section.left() / left / cost))) // 4 * 4
+        if steps < 9000:
+            section.shorten(f"{network}: {steps} updates instead of 9000, for lack of time")
+        runs = {}
+        for name, (where, seed) in setups.items():
+            began = time.perf_counter()
+            row = _full_run(network, data, where, seed, steps).history.rows[-1]
+            runs[name] = {key: np.atleast_1d(row[key]) for key in ("validation_accuracy", "validation_loss",
+                                                                  "train_loss")}
+            runs[name]["seconds"] = time.perf_counter() - began
+        section.result(f"{network}, {steps} updates", runs)
+        for key in ("validation_accuracy", "validation_loss"):
+            judge_spread(section, f"{network}, {key}", *(runs[name][key] for name in setups))
+        accuracy = [float(runs[name]["validation_accuracy"].mean()) for name in setups]
+        if steps == 9000:
+            section.expect(f"{network}: it learned", min(accuracy) > 0.2, f"accuracies {accuracy}")
+        lines.append(f"{network}: {accuracy[0]:.2%} on the CPU, {accuracy[1]:.2%} here")
+    section.result("headline", "; ".join(lines))
+
+
+def judge_spread(section: Section, what: str, cpu: np.ndarray, device: np.ndarray, alone: np.ndarray) -> None:
+    """Compare five seeds with five seeds, and a run alone with all ten: 99.9% limits of Student's t."""
+    spread = ((np.var(cpu, ddof=1) + np.var(device, ddof=1)) / 2.0) ** 0.5
+    five = f"spread of a seed {spread:.2g}"
+    section.check(f"{what}: five seeds' mean here and on the CPU differ by ({five})",
+                  abs(device.mean() - cpu.mean()), T_999 * spread * (2.0 / 5.0) ** 0.5)
+    section.check(f"{what}: a run alone is off the mean of ten by ({five})",
+                  abs(alone[0] - np.concatenate([cpu, device]).mean()), T_999 * spread * (1.0 + 1.0 / 10.0) ** 0.5)
+
+
+def _full_run(network: str, data: Any, device: Device, seed: Any, steps: int) -> Trainer:
+    """Train two cycles of the learning rate."""
+    trainer = Trainer(architecture(network), l2=0.005, seed=seed, order_seed=0, device=device,
+                      schedule=CyclicLR(1e-5, 1e-1, max(1, steps // 4)))
+    trainer.fit(*data.train, steps=steps, evaluate_every=steps, validation=data.validation, train_sample=5_000)
+    return trainer
+
+
+def _seconds_per_step(network: str, data: Any, device: Device, seed: Any) -> float:
+    """Measure what an update costs, roughly."""
+    trainer = Trainer(architecture(network), l2=0.005, seed=seed, order_seed=0, device=device, schedule=REPORT)
+    x, y = data.train.x[:2000], data.train.y[:2000]
+    trainer.fit(x, y, steps=20, train_sample=100, evaluate_every=1000)
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        trainer.fit(x, y, steps=trainer.step + 20, train_sample=100, evaluate_every=1000)
+        times.append((time.perf_counter() - began) / 20)
+    return statistics.median(times)

@@ -1,0 +1,120 @@
+"""Break one line at a time and see that the tests notice. Run: python tests/mutants.py (some minutes).
+
+Works on a copy of the checkout, writes docs/mutants.md, and exits with 1 if a mutant survives.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TESTS = ["tests/test_gradcheck.py", "tests/test_layers.py", "tests/test_losses.py", "tests/test_optimizers.py",
+         "tests/test_schedules.py", "tests/test_training.py", "tests/test_initializers.py"]
+
+#: File, what it computes, the line as it is, and the line broken.
+MUTANTS = [
+    ("layers", "Linear: dx", "(dz @ W.mT if wrt_input", "(-dz @ W.mT if wrt_input"),
+    ("layers", "Linear: dW", "dW = matmul(x.mT, dz, to)", "dW = matmul(x.mT, dz * 1.001, to)"),
+    ("layers", "Linear: dW of models that share x", "dW = matmul(x.mT, side_by_side(dz),",
+     "dW = matmul(x.mT, side_by_side(-dz),"),
+    ("layers", "Linear: db", "(dW, batch_sum(dz)[..., 0, :])", "(dW, batch_sum(dz, 0.5)[..., 0, :])"),
+    ("layers", "Linear: bias", "z = z + row(b)", "z = z - row(b)"),
+    ("layers", "BatchNorm: biased variance", "var = batch_sum(centred * centred, 1.0 / n)",
+     "var = batch_sum(centred * centred, 1.0 / (n - 1))"),
+    ("layers", "BatchNorm: eps", "var + self.eps)", "var + 2 * self.eps)"),
+    ("layers", "BatchNorm: mean of dy", "dx = dy - dbeta * (1.0 / n)", "dx = dy"),
+    ("layers", "BatchNorm: projection on x_hat", "dx -= centred * (dgamma * inverse * (1.0 / n))",
+     "dx += centred * (dgamma * inverse * (1.0 / n))"),
+    ("layers", "BatchNorm: dgamma", "dgamma = batch_sum(dy * centred) * inverse", "dgamma = batch_sum(dy * centred)"),
+    ("layers", "BatchNorm: dbeta", "dbeta = batch_sum(dy)\n", "dbeta = -batch_sum(dy)\n"),
+    ("layers", "BatchNorm: scale of dx", "return dx * scale, (dgamma", "return dx * inverse, (dgamma"),
+    ("layers", "ReLU: pullback", "return dy * xp.sign(real(y)), ()", "return dy, ()"),
+    ("layers", "Dropout: pullback", "return dy * mask, ()", "return dy, ()"),
+    ("layers", "Dropout: scaling", "x.dtype) / (1.0 - self.rate)", "x.dtype)"),
+    ("layers", "Standardize: pullback", "(dy * scale if wrt_input else None)", "(dy if wrt_input else None)"),
+    ("layers", "Standardize: offset", "return (x - offset) * scale", "return (x + offset) * scale"),
+    ("losses", "cross-entropy: pullback", "return (exp / total - targets) * (factor",
+     "return (exp / total + targets) * (factor"),
+    ("losses", "cross-entropy: mean over the batch", "(factor * (1.0 / n))", "factor"),
+    ("losses", "cross-entropy: value", "xp.log(total), axis=(-2, -1)) - right)",
+     "xp.log(total), axis=(-2, -1)) + right)"),
+    ("losses", "L2 penalty", "return l2 * sum(", "return 0.5 * l2 * sum("),
+    ("gradcheck", "gradient of the penalty", "found[n] + 2.0 * l2 * arrays[n]", "found[n] + l2 * arrays[n]"),
+    ("optimizers", "SGD: step", "            g *= lr\n            w -= g", "            g *= lr\n            w += g"),
+    ("optimizers", "SGD: penalty", "w *= 1.0 - 2.0 * lr * l2", "w *= 1.0 - lr * l2"),
+    ("optimizers", "SGD: velocity", "v *= self.momentum\n", "v *= 1.0 - self.momentum\n"),
+    ("optimizers", "SGD: Nesterov", "lr * (g + self.momentum * v)", "lr * (g + v)"),
+    ("optimizers", "SGD: penalty with momentum", "g += (2.0 * l2) * w\n        v *= self.momentum",
+     "g += l2 * w\n        v *= self.momentum"),
+    ("optimizers", "Adam: first moment", "m += (1.0 - self.beta1) * g", "m += self.beta1 * g"),
+    ("optimizers", "Adam: second moment", "v += (1.0 - self.beta2) * g", "v += self.beta2 * g"),
+    ("optimizers", "Adam: square", "        g *= g\n", ""),
+    ("optimizers", "Adam: bias correction 1", "lr / (1.0 - self.beta1 ** (step + 1))", "lr"),
+    ("optimizers", "Adam: bias correction 2", "v / (1.0 - self.beta2 ** (step + 1))", "v"),
+    ("optimizers", "Adam: eps", "+ self.eps)", "+ 1e3 * self.eps)"),
+    ("optimizers", "AdamW: decay", "w *= 1.0 - lr * self.weight_decay", "w *= 1.0 + lr * self.weight_decay"),
+    ("schedules", "CyclicLR: fall", "else 2.0 - phase", "else phase - 1.0"),
+    ("schedules", "CyclicLR: period", "(step % (2 * self.step_size))", "(step % (2 * self.step_size + 1))"),
+    ("schedules", "CyclicLR: range", "rise * (self.eta_max - self.eta_min)", "rise * self.eta_max"),
+    ("schedules", "Step: drops", "drops = step // self.step_size", "drops = (step + 1) // self.step_size"),
+    ("schedules", "Step: milestones", "sum(step >= at for", "sum(step > at for"),
+    ("schedules", "Step: factor", "self.eta * self.gamma**drops", "self.eta * self.gamma"),
+    ("schedules", "Cosine: shape", "0.5 * (1.0 + math.cos(", "0.5 * (1.0 - math.cos("),
+    ("schedules", "Cosine: end", "min(step / self.steps, 1.0)", "step / self.steps"),
+    ("schedules", "Constant", "return self.eta\n", "return 2 * self.eta\n"),
+    ("initializers", "He", "math.sqrt(2.0 / fan_in)", "math.sqrt(1.0 / fan_in)"),
+    ("initializers", "Xavier", "math.sqrt(2.0 / (fan_in + fan_out))", "math.sqrt(1.0 / (fan_in + fan_out))"),
+    ("training", "running statistics: rate", "rates = [1.0 - layer.momentum", "rates = [layer.momentum"),
+    ("training", "running statistics: first batch", "if self.step else 1.0", "if self.step >= 0 else 1.0"),
+]
+
+
+def survives(copy: Path, file: str, old: str, new: str) -> str:
+    """Break a line in the copy and run the tests; give the first test that fails, or nothing."""
+    path = copy / "xpnet" / f"{file}.py"
+    source = path.read_text("utf-8")
+    if source.count(old) != 1:
+        raise SystemExit(f"xpnet/{file}.py holds {source.count(old)} times, not once: {old!r}")
+    path.write_text(source.replace(old, new), encoding="utf-8")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS], cwd=copy, text=True,
+            capture_output=True, check=False,
+            env={**os.environ, "XPNET_BACKENDS": "numpy", "PYTHONPATH": str(copy), "OPENBLAS_NUM_THREADS": "1"},
+        )
+    finally:
+        path.write_text(source, encoding="utf-8")
+    if done.returncode not in (0, 1):
+        raise SystemExit(done.stdout + done.stderr)
+    lines = done.stdout.splitlines()
+    failed = [line.split()[1] for line in lines if line.startswith(("FAILED", "ERROR"))]
+    return failed[0].removeprefix("tests/") if done.returncode else ""
+
+
+def main() -> int:
+    lines, alive = [], 0
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory) / "xpnet"
+        for name in ("xpnet", "tests"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        for file, what, old, new in MUTANTS:
+            caught = survives(copy, file, old, new)
+            alive += not caught
+            shown = " ".join(new.split()) or "(line removed)"
+            lines.append(f"| {file}.py | {what} | `{shown}` | {f'`{caught}`' if caught else '**none**'} |")
+            print(lines[-1], flush=True)
+    head = (f"# Mutants\n\nMade by `python tests/mutants.py`: one line broken at a time, and the first test that "
+            f"fails. {len(MUTANTS) - alive} of {len(MUTANTS)} are caught.\n\n"
+            "| file | what | broken line | caught by |\n| --- | --- | --- | --- |\n")
+    (ROOT / "docs" / "mutants.md").write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

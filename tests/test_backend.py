@@ -1,0 +1,309 @@
+"""Devices and namespaces: what can be asked for, what is told when it does not work, and the way to the host."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_close, assert_same, draw
+
+from xpnet import backend
+from xpnet.backend import (
+    Device, DeviceError, MixedDevicesError, OutOfMemoryError, check_same_device, constant, from_dlpack, is_complex,
+    matmul, namespace, real, survey, to_numpy,
+)
+
+# Arrays -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool", "complex128"])
+def test_arrays_come_and_go_bit_for_bit(device: Device, dtype: str) -> None:
+    values = np.asarray([[0, 1, 1], [1, 0, 1]]).astype(dtype)
+    here = device.asarray(values)
+    assert namespace(here) is device.xp and Device.of(here) == device
+    assert_same(to_numpy(here), values)
+    assert_same(device.asarray(values.tolist(), dtype), here)
+    assert_same(Device().asarray(here), values)
+    assert_same(device.asarray(here), here)
+
+
+def test_asarray_converts_and_copies_where_asked(device: Device) -> None:
+    a = device.asarray([1.0, 2.0], "float32")
+    assert to_numpy(device.asarray(a, "float64")).dtype == np.float64
+    copy = device.asarray(a, copy=True)
+    copy += 1.0
+    assert to_numpy(a).tolist() == [1.0, 2.0]
+
+
+def test_empty_is_zeros(device: Device) -> None:
+    a = device.empty((2, 3), "float32")
+    assert Device.of(a) == device and to_numpy(a).tolist() == [[0.0] * 3] * 2 and to_numpy(a).dtype == np.float32
+
+
+@pytest.mark.parametrize("value", [1, 2.5, [1.0, 2.0], (1, 2), np.float32(3), [np.ones(2), np.zeros(2)]], ids=repr)
+def test_plain_numbers_and_sequences_become_numpy_arrays(value: Any) -> None:
+    assert to_numpy(value).tolist() == np.asarray(value).tolist()
+
+
+def test_to_numpy_of_a_numpy_array_is_no_copy() -> None:
+    a = np.ones(3)
+    assert to_numpy(a) is a
+
+
+def test_matmul_writes_where_it_is_told(device: Device) -> None:
+    a, b = draw(device, "a", (2, 3, 4)), draw(device, "b", (2, 4, 5))
+    expected = np.einsum("mij,mjk->mik", to_numpy(a), to_numpy(b))
+    assert_close(matmul(a, b), expected, 1e-14)
+    out = device.empty((2, 3, 5), "float64")
+    assert matmul(a, b, out) is out
+    assert_close(out, expected, 1e-14)
+    flat = device.empty((2, 20), "float64")  # a view with gaps, as parameters are for many models
+    view = device.xp.reshape(flat[:, 2:17], (2, 3, 5), copy=False)
+    matmul(a, b, view)
+    assert_close(to_numpy(flat)[:, 2:17].reshape(2, 3, 5), expected, 1e-14)
+    assert not to_numpy(flat)[:, :2].any() and not to_numpy(flat)[:, 17:].any()
+
+
+def test_constants_are_kept_and_told_apart(device: Device) -> None:
+    x = device.asarray([[1.0, 2.0]], "float32")
+    row = constant(x, (1, 3), 0.5)
+    assert to_numpy(row).tolist() == [[0.5] * 3] and to_numpy(row).dtype == np.float32 and Device.of(row) == device
+    assert constant(x, (1, 3), 0.5) is row
+    assert to_numpy(constant(x, (1, 3), 1.0)).tolist() == [[1.0] * 3]
+    assert to_numpy(constant(x, (3, 1), 0.5)).shape == (3, 1)
+    assert to_numpy(constant(device.asarray([1.0], "float64"), (1, 3), 0.5)).dtype == np.float64
+    for n in range(1, 400):  # there are not many
+        constant(x, (1, n), 0.5)
+    assert len(backend._CONSTANTS) <= 256
+    assert to_numpy(constant(x, (1, 3), 0.5)).tolist() == [[0.5] * 3]
+
+
+def test_real_and_complex(device: Device) -> None:
+    a = device.asarray([1.0, -2.0], "float64")
+    assert not is_complex(a) and real(a) is a
+    c = device.xp.astype(a, device.xp.complex128) * complex(1.0, 2.0)
+    assert is_complex(c) and to_numpy(real(c)).tolist() == [1.0, -2.0]
+
+
+@pytest.mark.parametrize("value", [[1.0], "text", None, 3.0, object()], ids=["list", "text", "none", "float", "object"])
+def test_what_is_no_array_is_a_type_error(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"expected an array, got .*numpy\.asarray"):
+        from_dlpack(value)
+    with pytest.raises(TypeError):
+        namespace(value)
+
+
+def test_arrays_of_known_libraries_stay_as_they_are(device: Device) -> None:
+    a = draw(device, "a", (3,))
+    assert from_dlpack(a) is a
+
+
+def test_other_arrays_are_viewed_without_a_copy() -> None:
+    class Foreign:
+        """An array of a library that only knows DLPack."""
+
+        def __init__(self, data: np.ndarray) -> None:
+            self.data = data
+
+        def __dlpack__(self, **options: Any) -> Any:
+            return self.data.__dlpack__(**options)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return self.data.__dlpack_device__()
+
+    data = np.arange(4.0)
+    view = from_dlpack(Foreign(data))
+    assert isinstance(view, np.ndarray) and np.shares_memory(view, data)
+
+
+# Devices by name ----------------------------------------------------------------------------------------------
+
+
+def test_the_cpu_is_numpy() -> None:
+    cpu = Device()
+    assert cpu == Device("cpu") == Device.of(np.ones(1)) == Device.backend("numpy")
+    assert (cpu.name, cpu.why, cpu.is_host, repr(cpu)) == ("cpu", "", True, "Device('cpu')")
+    assert hash(cpu) == hash(Device("cpu")) and cpu != "cpu"
+    cpu.synchronize()
+    with cpu.activate():
+        pass
+
+
+def test_devices_tell_their_free_memory() -> None:
+    free = Device().free_memory()
+    assert free is None or 0 < free < 2**50
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "auto:1", "CPU", 3])
+def test_unknown_names_are_refused(name: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected the device 'cpu', 'cuda', 'cuda:N' or 'auto', got"):
+        Device(name)
+
+
+def test_unknown_backends_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected the backend numpy, cupy, torch or strict, got 'jax'"):
+        Device.backend("jax")
+
+
+@pytest.mark.parametrize(("name", "package"), [("torch", "torch"), ("strict", "array-api-strict")])
+def test_an_absent_backend_names_its_package(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("torch", "array_api_compat.torch", "array_api_strict"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(DeviceError, match=f"the backend {name} needs {package} .*pip install {package}"):
+        Device.backend(name)
+
+
+# CuPy in all the ways in which it may not work ----------------------------------------------------------------
+
+
+def fake_cupy(
+    monkeypatch: pytest.MonkeyPatch, *, count: Callable[[], int] = lambda: 1, built: int = 12090, driver: int = 12080,
+    zeros: Callable[[int], Any] = np.zeros,
+) -> None:
+    """Put a stand-in for CuPy where it is imported from."""
+
+    class Current:
+        def __init__(self, index: int) -> None:
+            self.id = index
+
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    runtime = types.SimpleNamespace(
+        getDeviceCount=count, runtimeGetVersion=lambda: built, driverGetVersion=lambda: driver,
+        memGetInfo=lambda: (3 * 2**30, 8 * 2**30), getDeviceProperties=lambda index: {"name": b"Stand-in"},
+    )
+    module = types.ModuleType("cupy")
+    vars(module).update(
+        __version__="14.0.0", cuda=types.SimpleNamespace(runtime=runtime, Device=Current), zeros=zeros,
+        get_default_memory_pool=lambda: types.SimpleNamespace(free_bytes=lambda: 2**30),
+    )
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", module)
+
+
+def no_driver() -> int:
+    raise RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+
+
+def no_memory(n: int) -> Any:
+    raise MemoryError("Out of memory allocating 512 bytes")
+
+
+def install_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+
+
+def install_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cupy(monkeypatch)
+    real_import = backend.importlib.import_module
+
+    def broken(name: str) -> Any:
+        if "cupy" in name:
+            raise ImportError("libcudart.so.12: cannot open shared object file\nand more")
+        return real_import(name)
+
+    monkeypatch.setattr(backend.importlib, "import_module", broken)
+
+
+FAILURES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
+    "not installed": (install_nothing, r"not installed: pip install 'xpnet\[cuda12\]'.*cuda13.*--device cpu"),
+    "broken": (install_broken, r"does not import \(libcudart.*file\): reinstall .*--device cpu"),
+    "no driver": (lambda m: fake_cupy(m, count=no_driver), r"no working GPU \(cudaErrorInsuff.*nvidia-smi.*--device cpu"),
+    "no GPU": (lambda m: fake_cupy(m, count=lambda: 0), "finds no GPU: check CUDA_VISIBLE_DEVICES.*--device cpu"),
+    "CUDA too new": (
+        lambda m: fake_cupy(m, built=13000),
+        r"built for CUDA 13, the driver supports CUDA 12: pip uninstall cupy-cuda13x, .*'xpnet\[cuda12\]'",
+    ),
+    "no memory": (lambda m: fake_cupy(m, zeros=no_memory), r"cuda:0 does not compute \(Out of memory.*see nvidia-smi"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_gpu_that_does_not_work_is_explained(failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    install, words = FAILURES[failure]
+    install(monkeypatch)
+    for make in (lambda: Device("cuda"), lambda: Device("cuda:0"), lambda: Device.backend("cupy")):
+        with pytest.raises(DeviceError, match=words) as caught:
+            make()
+        assert "\n" not in str(caught.value)
+    auto = Device("auto")
+    assert auto.name == "cpu" and auto.why == str(caught.value)  # and says so
+    rows = survey()
+    assert [row["device"] for row in rows] in (["cpu", "cuda"], ["cpu", "cuda:0"])
+    assert rows[0]["works"] and not rows[1]["works"] and rows[1]["detail"] == auto.why
+
+
+def test_a_gpu_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cupy(monkeypatch, count=lambda: 2)
+    assert (Device("cuda").name, Device("cuda:1").name, Device("auto").name) == ("cuda:0", "cuda:1", "cuda:0")
+    assert not Device("cuda").is_host and Device("auto").why == ""
+    assert Device("cuda").free_memory() == 4 * 2**30
+    with pytest.raises(DeviceError, match=r"there is no cuda:2: 2 GPU\(s\) found, cuda:0 to cuda:1"):
+        Device("cuda:2")
+    rows = survey()
+    assert [(row["device"], row["works"]) for row in rows] == [("cpu", True), ("cuda:0", True), ("cuda:1", True)]
+    assert "Stand-in" in rows[1]["detail"] and "4.0 GiB free" in rows[1]["detail"]
+
+
+def test_an_older_cuda_runtime_works_on_a_newer_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cupy(monkeypatch, built=12000, driver=13010)
+    assert Device("cuda").name == "cuda:0"
+
+
+# Devices that meet --------------------------------------------------------------------------------------------
+
+
+def test_arrays_of_one_device_share_it(device: Device) -> None:
+    assert check_same_device(a=draw(device, "a", (1,)), b=draw(device, "b", (2,))) == device
+    with pytest.raises(ValueError, match="at least one array"):
+        check_same_device()
+
+
+@pytest.mark.backends("strict", "torch", "cupy")
+def test_arrays_of_two_devices_are_an_error_with_the_fix(device: Device) -> None:
+    here, there = draw(device, "a", (1,)), np.ones(1)
+    with pytest.raises(MixedDevicesError, match=r"x is on .*y on cpu; .*xpnet\.Device\.of\(x\)\.asarray\(y\)") as caught:
+        check_same_device(x=here, y=there)
+    assert device.name in str(caught.value) and isinstance(caught.value, ValueError)
+    assert check_same_device(x=here, y=Device.of(here).asarray(there)) == device  # the fix works
+
+
+@pytest.mark.backends("strict")
+def test_two_devices_of_one_library_are_two(device: Device) -> None:
+    other = Device.of(device.xp.zeros(1, device=device.xp.Device("CPU_DEVICE")))
+    assert other != device
+    with pytest.raises(ValueError, match=r"device1.*CPU_DEVICE"):
+        check_same_device(x=draw(device, "a", (1,)), y=draw(other, "a", (1,)))
+    assert_same(to_numpy(draw(other, "a", (3,))), to_numpy(draw(device, "a", (3,))))
+
+
+def test_a_lack_of_memory_says_what_to_lower(device: Device) -> None:
+    with pytest.raises(OutOfMemoryError, match=r"out of memory on .*: asked for 7 EB; .*free\. Lower the batch") as caught:
+        with device.activate(), device.activate():  # explained once
+            raise MemoryError("asked for 7 EB")
+    assert isinstance(caught.value, MemoryError) and str(caught.value).count("out of memory") == 1
+    with pytest.raises(KeyError), device.activate():
+        raise KeyError("others pass")
+
+
+# Imports ------------------------------------------------------------------------------------------------------
+
+
+def test_asking_for_a_gpu_where_there_is_none_is_one_line() -> None:
+    code = (
+        "import sys; sys.modules['cupy'] = None\n"
+        "import xpnet\n"
+        "try: xpnet.Device('cuda')\n"
+        "except xpnet.DeviceError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout.count("\n") == 1 and "pip install 'xpnet[cuda12]'" in done.stdout
