@@ -12,13 +12,13 @@ import os
 for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")  # before NumPy is imported: small matrices gain nothing from more
 
-import functools
-from typing import Any
+import functools  # noqa: E402
+from typing import Any  # noqa: E402
 
-import hypothesis
-import pytest
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
 
-from xpnet.backend import Device, DeviceError
+from xpnet.backend import Device, DeviceError  # noqa: E402
 
 ALL = ("numpy", "strict", "torch", "cupy")
 ALWAYS = ("numpy", "strict")

@@ -14,8 +14,19 @@ from helpers import assert_close, assert_same, draw
 
 from xpnet import backend
 from xpnet.backend import (
-    Device, DeviceError, MixedDevicesError, OutOfMemoryError, check_same_device, constant, from_dlpack, is_complex,
-    matmul, namespace, real, survey, to_numpy,
+    Device,
+    DeviceError,
+    MixedDevicesError,
+    OutOfMemoryError,
+    check_same_device,
+    constant,
+    from_dlpack,
+    is_complex,
+    matmul,
+    namespace,
+    real,
+    survey,
+    to_numpy,
 )
 
 # Arrays -------------------------------------------------------------------------------------------------------
@@ -25,7 +36,8 @@ from xpnet.backend import (
 def test_arrays_come_and_go_bit_for_bit(device: Device, dtype: str) -> None:
     values = np.asarray([[0, 1, 1], [1, 0, 1]]).astype(dtype)
     here = device.asarray(values)
-    assert namespace(here) is device.xp and Device.of(here) == device
+    assert namespace(here) is device.xp
+    assert Device.of(here) == device
     assert_same(to_numpy(here), values)
     assert_same(device.asarray(values.tolist(), dtype), here)
     assert_same(Device().asarray(here), values)
@@ -42,7 +54,9 @@ def test_asarray_converts_and_copies_where_asked(device: Device) -> None:
 
 def test_empty_is_zeros(device: Device) -> None:
     a = device.empty((2, 3), "float32")
-    assert Device.of(a) == device and to_numpy(a).tolist() == [[0.0] * 3] * 2 and to_numpy(a).dtype == np.float32
+    assert Device.of(a) == device
+    assert to_numpy(a).tolist() == [[0.0] * 3] * 2
+    assert to_numpy(a).dtype == np.float32
 
 
 @pytest.mark.parametrize("value", [1, 2.5, [1.0, 2.0], (1, 2), np.float32(3), [np.ones(2), np.zeros(2)]], ids=repr)
@@ -66,13 +80,16 @@ def test_matmul_writes_where_it_is_told(device: Device) -> None:
     view = device.xp.reshape(flat[:, 2:17], (2, 3, 5), copy=False)
     matmul(a, b, view)
     assert_close(to_numpy(flat)[:, 2:17].reshape(2, 3, 5), expected, 1e-14)
-    assert not to_numpy(flat)[:, :2].any() and not to_numpy(flat)[:, 17:].any()
+    assert not to_numpy(flat)[:, :2].any()
+    assert not to_numpy(flat)[:, 17:].any()
 
 
 def test_constants_are_kept_and_told_apart(device: Device) -> None:
     x = device.asarray([[1.0, 2.0]], "float32")
     row = constant(x, (1, 3), 0.5)
-    assert to_numpy(row).tolist() == [[0.5] * 3] and to_numpy(row).dtype == np.float32 and Device.of(row) == device
+    assert to_numpy(row).tolist() == [[0.5] * 3]
+    assert to_numpy(row).dtype == np.float32
+    assert Device.of(row) == device
     assert constant(x, (1, 3), 0.5) is row
     assert to_numpy(constant(x, (1, 3), 1.0)).tolist() == [[1.0] * 3]
     assert to_numpy(constant(x, (3, 1), 0.5)).shape == (3, 1)
@@ -85,9 +102,11 @@ def test_constants_are_kept_and_told_apart(device: Device) -> None:
 
 def test_real_and_complex(device: Device) -> None:
     a = device.asarray([1.0, -2.0], "float64")
-    assert not is_complex(a) and real(a) is a
+    assert not is_complex(a)
+    assert real(a) is a
     c = device.xp.astype(a, device.xp.complex128) * complex(1.0, 2.0)
-    assert is_complex(c) and to_numpy(real(c)).tolist() == [1.0, -2.0]
+    assert is_complex(c)
+    assert to_numpy(real(c)).tolist() == [1.0, -2.0]
 
 
 @pytest.mark.parametrize("value", [[1.0], "text", None, 3.0, object()], ids=["list", "text", "none", "float", "object"])
@@ -118,7 +137,8 @@ def test_other_arrays_are_viewed_without_a_copy() -> None:
 
     data = np.arange(4.0)
     view = from_dlpack(Foreign(data))
-    assert isinstance(view, np.ndarray) and np.shares_memory(view, data)
+    assert isinstance(view, np.ndarray)
+    assert np.shares_memory(view, data)
 
 
 # Devices by name ----------------------------------------------------------------------------------------------
@@ -128,7 +148,8 @@ def test_the_cpu_is_numpy() -> None:
     cpu = Device()
     assert cpu == Device("cpu") == Device.of(np.ones(1)) == Device.backend("numpy")
     assert (cpu.name, cpu.why, cpu.is_host, repr(cpu)) == ("cpu", "", True, "Device('cpu')")
-    assert hash(cpu) == hash(Device("cpu")) and cpu != "cpu"
+    assert hash(cpu) == hash(Device("cpu"))
+    assert cpu != "cpu"
     cpu.synchronize()
     with cpu.activate():
         pass
@@ -217,7 +238,7 @@ def install_broken(monkeypatch: pytest.MonkeyPatch) -> None:
 FAILURES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "not installed": (install_nothing, r"not installed: pip install 'xpnet\[cuda12\]'.*cuda13.*--device cpu"),
     "broken": (install_broken, r"does not import \(libcudart.*file\): reinstall .*--device cpu"),
-    "no driver": (lambda m: fake_cupy(m, count=no_driver), r"no working GPU \(cudaErrorInsuff.*nvidia-smi.*--device cpu"),
+    "no driver": (lambda m: fake_cupy(m, count=no_driver), r"no working GPU \(cudaErr.*nvidia-smi.*--device cpu"),
     "no GPU": (lambda m: fake_cupy(m, count=lambda: 0), "finds no GPU: check CUDA_VISIBLE_DEVICES.*--device cpu"),
     "CUDA too new": (
         lambda m: fake_cupy(m, built=13000),
@@ -236,22 +257,27 @@ def test_a_gpu_that_does_not_work_is_explained(failure: str, monkeypatch: pytest
             make()
         assert "\n" not in str(caught.value)
     auto = Device("auto")
-    assert auto.name == "cpu" and auto.why == str(caught.value)  # and says so
+    assert auto.name == "cpu"
+    assert auto.why == str(caught.value)
     rows = survey()
     assert [row["device"] for row in rows] in (["cpu", "cuda"], ["cpu", "cuda:0"])
-    assert rows[0]["works"] and not rows[1]["works"] and rows[1]["detail"] == auto.why
+    assert rows[0]["works"]
+    assert not rows[1]["works"]
+    assert rows[1]["detail"] == auto.why
 
 
 def test_a_gpu_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_cupy(monkeypatch, count=lambda: 2)
     assert (Device("cuda").name, Device("cuda:1").name, Device("auto").name) == ("cuda:0", "cuda:1", "cuda:0")
-    assert not Device("cuda").is_host and Device("auto").why == ""
+    assert not Device("cuda").is_host
+    assert Device("auto").why == ""
     assert Device("cuda").free_memory() == 4 * 2**30
     with pytest.raises(DeviceError, match=r"there is no cuda:2: 2 GPU\(s\) found, cuda:0 to cuda:1"):
         Device("cuda:2")
     rows = survey()
     assert [(row["device"], row["works"]) for row in rows] == [("cpu", True), ("cuda:0", True), ("cuda:1", True)]
-    assert "Stand-in" in rows[1]["detail"] and "4.0 GiB free" in rows[1]["detail"]
+    assert "Stand-in" in rows[1]["detail"]
+    assert "4.0 GiB free" in rows[1]["detail"]
 
 
 def test_an_older_cuda_runtime_works_on_a_newer_driver(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,9 +297,11 @@ def test_arrays_of_one_device_share_it(device: Device) -> None:
 @pytest.mark.backends("strict", "torch", "cupy")
 def test_arrays_of_two_devices_are_an_error_with_the_fix(device: Device) -> None:
     here, there = draw(device, "a", (1,)), np.ones(1)
-    with pytest.raises(MixedDevicesError, match=r"x is on .*y on cpu; .*xpnet\.Device\.of\(x\)\.asarray\(y\)") as caught:
+    words = r"x is on .*y on cpu; .*xpnet\.Device\.of\(x\)\.asarray\(y\)"
+    with pytest.raises(MixedDevicesError, match=words) as caught:
         check_same_device(x=here, y=there)
-    assert device.name in str(caught.value) and isinstance(caught.value, ValueError)
+    assert device.name in str(caught.value)
+    assert isinstance(caught.value, ValueError)
     assert check_same_device(x=here, y=Device.of(here).asarray(there)) == device  # the fix works
 
 
@@ -287,10 +315,12 @@ def test_two_devices_of_one_library_are_two(device: Device) -> None:
 
 
 def test_a_lack_of_memory_says_what_to_lower(device: Device) -> None:
-    with pytest.raises(OutOfMemoryError, match=r"out of memory on .*: asked for 7 EB; .*free\. Lower the batch") as caught:
+    words = r"out of memory on .*: asked for 7 EB; .*free\. Lower the batch"
+    with pytest.raises(OutOfMemoryError, match=words) as caught:
         with device.activate(), device.activate():  # explained once
             raise MemoryError("asked for 7 EB")
-    assert isinstance(caught.value, MemoryError) and str(caught.value).count("out of memory") == 1
+    assert isinstance(caught.value, MemoryError)
+    assert str(caught.value).count("out of memory") == 1
     with pytest.raises(KeyError), device.activate():
         raise KeyError("others pass")
 
@@ -305,5 +335,6 @@ def test_asking_for_a_gpu_where_there_is_none_is_one_line() -> None:
         "try: xpnet.Device('cuda')\n"
         "except xpnet.DeviceError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
-    assert done.stdout.count("\n") == 1 and "pip install 'xpnet[cuda12]'" in done.stdout
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.count("\n") == 1
+    assert "pip install 'xpnet[cuda12]'" in done.stdout

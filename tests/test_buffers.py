@@ -22,7 +22,8 @@ def test_views_and_segments_are_the_same_memory(device: Device, models: tuple[in
     shapes = {name: shape for group in GROUPS for name, shape in group.items()}
     values = {}
     for i, (name, view) in enumerate(buffers.views.items()):
-        assert tuple(view.shape) == (*models, *shapes[name]) and Device.of(view) == device
+        assert tuple(view.shape) == (*models, *shapes[name])
+        assert Device.of(view) == device
         values[name] = np.arange(view.size if isinstance(view.size, int) else view.numel(), dtype=float) + 100.0 * i
         view[...] = device.asarray(values[name].reshape(view.shape))
     for names, segment in zip(buffers.names, buffers.segments, strict=True):

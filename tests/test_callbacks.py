@@ -22,14 +22,18 @@ class Log(Callback):
         self.name, self.calls, self.stop_at = name, calls, stop_at
 
     def on_begin(self, trainer: Trainer, steps: int) -> None:
+        """Note the beginning."""
         self.calls.append((self.name, "begin", trainer.step, steps))
 
     def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
-        assert row is trainer.history.rows[-1] and row["step"] == trainer.step
+        """Note an evaluation."""
+        assert row is trainer.history.rows[-1]
+        assert row["step"] == trainer.step
         self.calls.append((self.name, "evaluation", trainer.step))
         return trainer.step == self.stop_at
 
     def on_end(self, trainer: Trainer) -> None:
+        """Note the end."""
         self.calls.append((self.name, "end", trainer.step))
 
 
@@ -55,7 +59,8 @@ def test_the_order_of_calls(device: Device) -> None:
 def test_a_callback_stops_the_run_and_all_others_are_still_asked(device: Device) -> None:
     calls: list[Any] = []
     trainer = fit(device, [Log("a", calls, stop_at=2), Log("b", calls)])
-    assert trainer.step == 2 and calls[-3:] == [("b", "evaluation", 2), ("a", "end", 2), ("b", "end", 2)]
+    assert trainer.step == 2
+    assert calls[-3:] == [("b", "evaluation", 2), ("a", "end", 2), ("b", "end", 2)]
     calls.clear()
     assert fit(device, [Log("a", calls, stop_at=0)]).step == 0
 
@@ -86,7 +91,8 @@ def test_json_lines_of_a_sweep_hold_lists(device: Device, tmp_path: Path) -> Non
     assert len(rows) == len(trainer.history)
     for written, row in zip(rows, trainer.history, strict=True):
         assert written == {name: np.asarray(value).tolist() for name, value in row.items()}
-        assert written["lr"] == [0.1, 0.2] and len(written["train_loss"]) == 2
+        assert written["lr"] == [0.1, 0.2]
+        assert len(written["train_loss"]) == 2
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -100,7 +106,8 @@ def test_json_lines_stay_json_when_a_model_diverges(tmp_path: Path) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
     rows = [json.loads(line, parse_constant=refuse) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert rows[-1]["train_loss"][1] is None and isinstance(rows[-1]["train_loss"][0], float)
+    assert rows[-1]["train_loss"][1] is None
+    assert isinstance(rows[-1]["train_loss"][0], float)
 
 
 def test_json_lines_are_flushed_as_they_come(tmp_path: Path) -> None:
@@ -125,7 +132,10 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 def test_progress_shows_steps_and_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     fit(Device(), [Progress("this run", show=True)])
     shown = capsys.readouterr()
-    assert "this run" in shown.err and "6/6" in shown.err and "train_loss=" in shown.err and not shown.out
+    assert "this run" in shown.err
+    assert "6/6" in shown.err
+    assert "train_loss=" in shown.err
+    assert not shown.out
 
 
 @pytest.mark.parametrize(("terminal", "shown"), [(False, False), (True, True)])

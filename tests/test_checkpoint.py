@@ -41,7 +41,8 @@ def test_what_is_saved_comes_back_bit_for_bit(
     loaded = Network.load(tmp_path / "a", device)
     assert loaded.device == device
     assert_same(loaded.arrays, network.arrays)
-    assert loaded.architecture.layers == ARCHITECTURE.layers and loaded.architecture.in_features == 4
+    assert loaded.architecture.layers == ARCHITECTURE.layers
+    assert loaded.architecture.in_features == 4
     assert_same(loaded(x), network(x))
     elsewhere = Network.load(str(tmp_path / "a"))
     assert elsewhere.device == Device()
@@ -78,7 +79,8 @@ def test_safetensors_corrupts_transposed_arrays_and_networks_are_saved_right(tmp
     transposed = np.arange(6.0).reshape(2, 3).T
     save_file({"a": transposed}, tmp_path / "raw")
     raw = load_file(tmp_path / "raw")["a"]
-    assert raw.shape == (3, 2) and raw.tolist() != transposed.tolist()
+    assert raw.shape == (3, 2)
+    assert raw.tolist() != transposed.tolist()
     arrays = {"W1": np.asfortranarray(np.arange(12.0).reshape(4, 3)), "b1": np.arange(6.0)[::2]}
     Network(mlp(4, [], 3), arrays).save(tmp_path / "network")
     assert_same(Network.load(tmp_path / "network").arrays, arrays)
@@ -121,7 +123,8 @@ def test_loaded_arrays_can_be_changed(device: Device, tmp_path: Path) -> None:
 )
 def test_architectures_come_back_from_their_description(architecture: Sequential) -> None:
     again = architecture_from(json.loads(json.dumps(architecture.config())))
-    assert again.layers == architecture.layers and again.shapes == architecture.shapes
+    assert again.layers == architecture.layers
+    assert again.shapes == architecture.shapes
 
 
 # Files that are something else ------------------------------------------------------------------------------------

@@ -44,7 +44,8 @@ def test_assert_same_fails_on_one_bit_a_dtype_and_a_missing_name() -> None:
 def test_eps_and_data_are_what_they_say(device: Device) -> None:
     assert eps("float32") > 1e-8 > eps("float64")
     x, y = blobs(device, 10, 4, 3)
-    assert to_numpy(x).shape == (10, 4) and to_numpy(x).dtype == np.float32
+    assert to_numpy(x).shape == (10, 4)
+    assert to_numpy(x).dtype == np.float32
     assert sorted(set(to_numpy(y).tolist())) == [0, 1, 2]
     assert Device.of(x) == Device.of(draw(device, "x", (2,))) == device
     assert to_numpy(draw(device, "x", (2,))).tolist() != to_numpy(draw(device, "z", (2,))).tolist()

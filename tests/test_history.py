@@ -26,7 +26,8 @@ def test_columns_are_arrays_over_the_rows() -> None:
     assert history["step"].tolist() == [0, 5]
     assert history["train_loss"].tolist() == [[1.0, 2.0], [0.5, 1.5]]
     assert list(history.columns) == ["step", "lr", "train_loss"]
-    assert len(history) == 2 and [row["step"] for row in history] == [0, 5]
+    assert len(history) == 2
+    assert [row["step"] for row in history] == [0, 5]
 
 
 def test_a_member_has_plain_numbers() -> None:
@@ -34,7 +35,8 @@ def test_a_member_has_plain_numbers() -> None:
     assert one.rows == [{"step": 0, "lr": 0.2, "train_loss": 2.0}, {"step": 5, "lr": 0.4, "train_loss": 1.5}]
     assert one.batch_loss == [2.0, 1.75]
     assert all(type(v) in (int, float) for row in one for v in row.values())
-    assert len(sweep()) == 2 and sweep().rows[0]["train_loss"].tolist() == [1.0, 2.0]
+    assert len(sweep()) == 2
+    assert sweep().rows[0]["train_loss"].tolist() == [1.0, 2.0]
 
 
 def test_an_unknown_column_is_an_error_that_lists_the_known() -> None:
@@ -42,7 +44,8 @@ def test_an_unknown_column_is_an_error_that_lists_the_known() -> None:
         sweep()["loss"]
     with pytest.raises(KeyError, match=r"no column 'step'; there are no rows"):
         History()["step"]
-    assert History().columns == {} and len(History()) == 0
+    assert History().columns == {}
+    assert len(History()) == 0
 
 
 @pytest.mark.parametrize("validation", [True, False])
@@ -54,7 +57,8 @@ def test_rows_of_a_run(device: Device, validation: bool) -> None:
     names = [f"{name}_{kind}" for name in (["train", "validation"] if validation else ["train"])
              for kind in ("loss", "cost", "accuracy")]
     assert list(history.columns) == ["step", "epoch", "lr", *names]
-    assert history["lr"].tolist() == [0.0, 0.1, 0.0] and history["epoch"].tolist() == [0.0, 1.0, 2.0]
+    assert history["lr"].tolist() == [0.0, 0.1, 0.0]
+    assert history["epoch"].tolist() == [0.0, 1.0, 2.0]
     assert (history["train_cost"] > history["train_loss"]).all()
     assert all(type(v) in (int, float) for row in history for v in row.values())
     if validation:

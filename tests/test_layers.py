@@ -100,7 +100,8 @@ def test_batch_norm_trains_on_two_examples(device: Device) -> None:
     one, zero = device.asarray([1.0, 1.0], "float64"), device.asarray([0.0, 0.0], "float64")
     y, _, (mean, var) = BatchNorm().forward(x, one, zero, zero, one, train=True)
     assert_close(y, np.asarray([[-1.0, 0.0], [1.0, 0.0]]) / math.sqrt(1 + 1e-5), 1e-14)
-    assert to_numpy(mean).tolist() == [1.0, 5.0] and to_numpy(var).tolist() == [1.0, 0.0]
+    assert to_numpy(mean).tolist() == [1.0, 5.0]
+    assert to_numpy(var).tolist() == [1.0, 0.0]
 
 
 def test_relu_is_the_positive_part_with_slope_0_at_0(device: Device) -> None:
@@ -108,7 +109,8 @@ def test_relu_is_the_positive_part_with_slope_0_at_0(device: Device) -> None:
     y, pullback, _ = ReLU().forward(x)
     dx, own = pullback(device.asarray([[5.0, 6.0, 7.0, 8.0]], "float64"))
     assert to_numpy(y).tolist() == [[0.0, 0.0, 3.0, 0.0]]
-    assert to_numpy(dx).tolist() == [[0.0, 0.0, 7.0, 0.0]] and own == ()
+    assert to_numpy(dx).tolist() == [[0.0, 0.0, 7.0, 0.0]]
+    assert own == ()
 
 
 def test_dropout_zeroes_below_its_rate_and_scales_the_rest(device: Device) -> None:
@@ -118,7 +120,8 @@ def test_dropout_zeroes_below_its_rate_and_scales_the_rest(device: Device) -> No
     assert_close(y, [[0.0, 0.0, 4.0, 16.0 / 3.0]], 1e-15)
     assert_close(pullback(x)[0], [[0.0, 0.0, 4.0, 16.0 / 3.0]], 1e-15)
     same, pullback, _ = Dropout(0.25).forward(x)
-    assert same is x and pullback(x)[0] is x  # nothing happens in prediction
+    assert same is x
+    assert pullback(x)[0] is x
 
 
 def test_dropout_keeps_the_mean(device: Device) -> None:
@@ -143,7 +146,8 @@ def test_standardize_takes_any_real_dtype(device: Device, dtype: str) -> None:
     assert to_numpy(y).tolist() == [[-1.0, 3.0], [1.0, -1.0], [1.0, 3.0]]
     assert to_numpy(y).dtype == kind
     assert to_numpy(pullback(y)[0]).tolist() == [[-2.0, 12.0], [2.0, -4.0], [2.0, 12.0]]
-    assert pullback(y, wrt_input=False)[0] is None and statistics == ()
+    assert pullback(y, wrt_input=False)[0] is None
+    assert statistics == ()
 
 
 # The model axis -------------------------------------------------------------------------------------------
@@ -241,7 +245,8 @@ def test_nothing_that_comes_in_is_changed(device: Device, case: str) -> None:
 def test_shapes_initial_values_and_widths() -> None:
     assert Linear(3).shapes(4) == {"W": (4, 3), "b": (3,)}
     assert Linear(3).out_features(4) == 3
-    assert Linear(3).initial("W") == He() and Linear(3).initial("b") == 0.0
+    assert Linear(3).initial("W") == He()
+    assert Linear(3).initial("b") == 0.0
     assert Linear(3, Normal(0.1)).initial("W") == Normal(0.1)
     assert BatchNorm().shapes(4) == dict.fromkeys(("gamma", "beta", "mean", "var"), (4,))
     assert {name: BatchNorm().initial(name) for name in BatchNorm().shapes(4)} == {
@@ -251,7 +256,8 @@ def test_shapes_initial_values_and_widths() -> None:
     assert (Standardize().initial("offset"), Standardize().initial("scale")) == (0.0, 1.0)
     assert (ReLU().shapes(4), Dropout().shapes(4), ReLU().out_features(4)) == ({}, {}, 4)
     assert BatchNorm() == BatchNorm(momentum=0.9, eps=1e-5)
-    assert Linear.weights == ("W",) and BatchNorm.weights == ()  # what the penalty takes
+    assert Linear.weights == ("W",)
+    assert BatchNorm.weights == ()
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,9 @@ def test_arrays_are_numbered_by_their_name() -> None:
     assert network.parameters == ("W1", "b1", "gamma1", "beta1", "W2", "b2", "gamma2", "beta2", "W3", "b3")
     assert network.weights == ("W1", "W2", "W3")
     assert network.statistics == ("offset1", "scale1", "mean1", "var1", "mean2", "var2")
-    assert network.shapes["W2"] == (5, 4) and network.shapes["gamma2"] == (4,) and network.shapes["offset1"] == (8,)
+    assert network.shapes["W2"] == (5, 4)
+    assert network.shapes["gamma2"] == (4,)
+    assert network.shapes["offset1"] == (8,)
     assert (network.in_features, network.out_features) == (8, 3)
     assert "Linear(out_width=5" in repr(network)
 
@@ -61,7 +63,8 @@ def test_mlp_puts_layers_in_order() -> None:
 def test_batch_norm_may_come_before_any_dense_layer() -> None:
     network = Sequential(4, [BatchNorm(), Linear(2), BatchNorm()])
     assert network.parameters == ("gamma1", "beta1", "W1", "b1", "gamma2", "beta2")
-    assert network.shapes["gamma1"] == (4,) and network.shapes["gamma2"] == (2,)
+    assert network.shapes["gamma1"] == (4,)
+    assert network.shapes["gamma2"] == (2,)
 
 
 @pytest.mark.parametrize(("features", "layers"), [(0, [ReLU()]), (4, [])], ids=["no features", "no layers"])
@@ -191,7 +194,8 @@ def make(device: Device, models: tuple[int, ...] = (), dtype: str = "float32", *
 def test_predictions_do_not_depend_on_the_block(device: Device, models: tuple[int, ...]) -> None:
     network, x = make(device, models, "float64", batch_norm=True), draw(device, "x", (7, 4))
     whole = network(x)
-    assert tuple(whole.shape) == (*models, 7, 3) and Device.of(whole) == device
+    assert tuple(whole.shape) == (*models, 7, 3)
+    assert Device.of(whole) == device
     for block in (1, 3, 7, 8):
         assert_close(network(x, block=block), whole, 1e-14)
     p, labels = to_numpy(network.predict_proba(x)), to_numpy(network.predict(x))
@@ -232,7 +236,8 @@ def test_a_member_of_a_sweep_over_the_architecture_has_its_own_values(device: De
 
 def test_networks_show_where_they_are(device: Device) -> None:
     network = make(device)
-    assert network.device == device and device.name in repr(network)
+    assert network.device == device
+    assert device.name in repr(network)
 
 
 @pytest.mark.parametrize(
@@ -274,4 +279,5 @@ def test_arrays_of_two_devices_are_refused(device: Device) -> None:
     arrays = initial(architecture, device)
     with pytest.raises(ValueError, match=r"W1 is on .*bring them together with") as caught:
         Network(architecture, arrays | {"b2": np.zeros(3)})
-    assert device.name in str(caught.value) and "b2 on cpu" in str(caught.value)
+    assert device.name in str(caught.value)
+    assert "b2 on cpu" in str(caught.value)

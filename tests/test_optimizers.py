@@ -89,7 +89,8 @@ def test_several_updates_follow_the_formulas(
             rate = device.asarray(lr, dtype)
         bound.update(w, g, slots, rate, l2_here, t)
     got = to_numpy(w)
-    assert got.dtype == dtype and Device.of(w) == device
+    assert got.dtype == dtype
+    assert Device.of(w) == device
     expected = np.empty(shape)
     for index in np.ndindex(*shape):
         m = index[0] if several else 0

@@ -63,7 +63,8 @@ def test_layers_agree_with_numpy_in_float64(device: Device, case: str, shape: st
     for i, (a, g) in enumerate(zip(got, golden, strict=True)):
         assert a.dtype == dtype
         if scale:
-            assert a.shape == g.shape and abs(a - g).max() <= FACTOR * eps(dtype) * scale, f"result {i}"
+            assert a.shape == g.shape
+            assert abs(a - g).max() <= FACTOR * eps(dtype) * scale, f"result {i}"
         else:
             assert_close(a, g, FACTOR * eps(dtype), f"result {i}")
 
@@ -79,7 +80,8 @@ def test_the_parity_table_holds_every_case(device: Device, dtype: str) -> None:
     rows = gradcheck.parity(device, dtype)
     assert [row["case"] for row in rows] == list(gradcheck.CASES)
     for row in rows:
-        assert row["passes"] and max(row["forward"], row["backward"]) < row["tolerance"] == 100 * eps(dtype), row
+        assert row["passes"], row
+        assert max(row["forward"], row["backward"]) < row["tolerance"] == 100 * eps(dtype), row
     assert all(row["forward"] > 2 * eps("float64") for row in rows if "dense" in row["case"]) is (dtype == "float32")
 
 
@@ -103,7 +105,8 @@ def test_the_parity_table_sees_a_difference(wrong: str, monkeypatch: pytest.Monk
 
     monkeypatch.setitem(gradcheck.CASES, "Linear", off)
     rows = {row["case"]: row["passes"] for row in gradcheck.parity(Device(), "float32")}
-    assert not rows.pop("Linear") and all(rows.values())
+    assert not rows.pop("Linear")
+    assert all(rows.values())
 
 
 # Trajectories ---------------------------------------------------------------------------------------------------
@@ -143,7 +146,8 @@ def golden_trajectory(hidden: tuple[int, ...], options: str) -> tuple[dict[str, 
 def test_200_updates_in_float64_agree_to_1e_9(device: Device, hidden: str, options: str) -> None:
     arrays, losses = golden_trajectory(HIDDEN[hidden], options)
     trainer = trajectory(HIDDEN[hidden], options, device, "float64")
-    assert trainer.step == 200 and trainer.arrays.keys() == arrays.keys()
+    assert trainer.step == 200
+    assert trainer.arrays.keys() == arrays.keys()
     assert losses[-20:].mean() < losses[:20].mean()  # it learns
     assert_close(np.asarray(trainer.history.batch_loss), losses, 1e-9, "losses")
     cancelled = {f"b{i + 1}" for i in range(len(HIDDEN[hidden]))}  # biases that batch norm cancels: rounding noise

@@ -48,7 +48,7 @@ def test_streams_are_uncorrelated() -> None:
 def test_the_bits_do_not_depend_on_the_process() -> None:
     code = "from xpnet import random; print(random.stream(5, 'noise1', 7).integers(2**63))"
     runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)  # noqa: S603
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
         for environment in (dict(ENVIRONMENT, PYTHONHASHSEED="1"), dict(ENVIRONMENT, PYTHONHASHSEED="2"))
     ]
     assert {run.stdout.strip() for run in runs} == {str(random.stream(5, "noise1", 7).integers(2**63))}
@@ -64,7 +64,8 @@ def test_nothing_touches_the_global_generator() -> None:
 @given(n=st.integers(1, 200), epoch=st.integers(0, 50))
 def test_orders_are_permutations(n: int, epoch: int) -> None:
     order = random.permutation(3, epoch, n)
-    assert order.dtype == np.int64 and sorted(order.tolist()) == list(range(n))
+    assert order.dtype == np.int64
+    assert sorted(order.tolist()) == list(range(n))
 
 
 def test_epochs_have_their_own_orders() -> None:
@@ -74,25 +75,33 @@ def test_epochs_have_their_own_orders() -> None:
 def test_normal_draws_per_seed_and_per_deviation() -> None:
     shape = (3, 2)
     one = random.normal(1, "W1", shape)
-    assert one.shape == shape and one.dtype == np.float64
+    assert one.shape == shape
+    assert one.dtype == np.float64
     seeds = random.normal([1, 2, 1], "W1", shape)
     assert seeds.shape == (3, *shape)
-    assert (seeds[0] == one).all() and (seeds[2] == one).all() and (seeds[1] == random.normal(2, "W1", shape)).all()
+    assert (seeds[0] == one).all()
+    assert (seeds[2] == one).all()
+    assert (seeds[1] == random.normal(2, "W1", shape)).all()
     for sequence in (np.asarray([1, 2, 1]), (1, 2, 1)):
         assert (random.normal(sequence, "W1", shape) == seeds).all()
     stds = random.normal(1, "W1", shape, [0.1, 0.2])
-    assert stds.shape == (2, *shape) and (stds[1] == one * 0.2).all()
+    assert stds.shape == (2, *shape)
+    assert (stds[1] == one * 0.2).all()
     both = random.normal([1, 2], "W1", shape, [0.1, 0.2])
-    assert (both[1] == random.normal(2, "W1", shape, 0.2)).all() and (both[0] == one * 0.1).all()
+    assert (both[1] == random.normal(2, "W1", shape, 0.2)).all()
+    assert (both[0] == one * 0.1).all()
 
 
 def test_uniform_draws_are_float32_in_the_unit_interval() -> None:
     u = random.uniform(0, "noise1", 3, (200, 50))
-    assert u.dtype == np.float32 and 0.0 <= u.min() and u.max() < 1.0
+    assert u.dtype == np.float32
+    assert 0.0 <= u.min()
+    assert u.max() < 1.0
     assert abs(u.mean() - 0.5) < 5 / math.sqrt(12 * u.size)
     assert (u != random.uniform(0, "noise1", 4, (200, 50))).any()
     both = random.uniform([0, 9], "noise1", 3, (200, 50))
-    assert (both[0] == u).all() and (both[1] == random.uniform(9, "noise1", 3, (200, 50))).all()
+    assert (both[0] == u).all()
+    assert (both[1] == random.uniform(9, "noise1", 3, (200, 50))).all()
 
 
 @pytest.mark.parametrize(

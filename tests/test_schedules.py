@@ -74,7 +74,8 @@ def test_cosine_falls_to_eta_min_and_stays(step: int, rate: float) -> None:
 
 
 def test_cosine_ends_at_zero_by_default() -> None:
-    assert Cosine(0.5, 10)(10) == 0.0 and Cosine(0.5, 10)(5) == pytest.approx(0.25)
+    assert Cosine(0.5, 10)(10) == 0.0
+    assert Cosine(0.5, 10)(5) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,21 @@ import pytest
 from helpers import assert_close, assert_same, blobs, difference, draw
 
 from xpnet import (
-    SGD, Adam, AdamW, BatchNorm, Constant, CyclicLR, DivergenceError, Linear, Normal, ReLU, Sequential, Step, Trainer,
-    mlp, random,
+    SGD,
+    Adam,
+    AdamW,
+    BatchNorm,
+    Constant,
+    CyclicLR,
+    DivergenceError,
+    Linear,
+    Normal,
+    ReLU,
+    Sequential,
+    Step,
+    Trainer,
+    mlp,
+    random,
 )
 from xpnet.backend import Device, to_numpy
 from xpnet.batches import Batches, blocks
@@ -104,7 +117,8 @@ def test_losses_of_updates_are_kept(device: Device) -> None:
     x, y = blobs(device)
     trainer = make()
     trainer.fit(x, y, steps=11, evaluate_every=4)
-    assert len(trainer.history.batch_loss) == 11 and all(isinstance(v, float) for v in trainer.history.batch_loss)
+    assert len(trainer.history.batch_loss) == 11
+    assert all(isinstance(v, float) for v in trainer.history.batch_loss)
     sweep = make(l2=[0.0, 0.1])
     sweep.fit(x, y, steps=5)
     assert np.asarray(sweep.history.batch_loss).shape == (5, 2)
@@ -150,12 +164,15 @@ def test_batches_per_epoch(n: int, size: int, at_least: int, per_epoch: int) -> 
     batches = Batches(x, y, 2, size=size, seed=0, device=Device(), dtype="float32", at_least=at_least)
     assert batches.per_epoch == per_epoch
     sizes = [len(features) for features, _ in batches.run(0, 2 * per_epoch)]
-    assert sizes[:per_epoch] == sizes[per_epoch:] and sum(sizes[:per_epoch]) == n - (n % size == 1 < at_least)
+    assert sizes[:per_epoch] == sizes[per_epoch:]
+    assert sum(sizes[:per_epoch]) == n - (n % size == 1 < at_least)
 
 
 def test_blocks_cover_everything_once() -> None:
     assert blocks(5, 2) == [slice(0, 2), slice(2, 4), slice(4, 5)]
-    assert blocks(4, 2) == [slice(0, 2), slice(2, 4)] and blocks(0, 2) == [slice(0, 0)] and len(blocks(1001)) == 2
+    assert blocks(4, 2) == [slice(0, 2), slice(2, 4)]
+    assert blocks(0, 2) == [slice(0, 0)]
+    assert len(blocks(1001)) == 2
 
 
 def test_a_lonely_last_example_is_left_out_with_batch_norm_only(device: Device) -> None:
@@ -170,7 +187,8 @@ def test_a_batch_larger_than_the_data_is_the_data(device: Device) -> None:
     x, y = blobs(device, 10)
     trainer = make(batch_size=1000)
     trainer.fit(x, y, epochs=3)
-    assert trainer.step == 3 and np.isfinite(trainer.history.batch_loss).all()
+    assert trainer.step == 3
+    assert np.isfinite(trainer.history.batch_loss).all()
 
 
 def test_a_training_batch_of_one_with_batch_norm_is_refused(device: Device) -> None:
@@ -209,7 +227,8 @@ def test_features_of_any_dtype_train_and_stay_as_they_are(device: Device, dtype:
     x, y = device.asarray(raw.copy()), device.asarray((raw.sum(axis=1) % 3).astype("uint8"))
     trainer = make()
     trainer.fit(x, y, steps=6, validation=(x, y))
-    assert to_numpy(x).dtype == raw.dtype and (to_numpy(x) == raw).all()
+    assert to_numpy(x).dtype == raw.dtype
+    assert (to_numpy(x) == raw).all()
     assert all(to_numpy(a).dtype == np.float32 for a in trainer.arrays.values())
     as_float = make()
     as_float.fit(device.asarray(raw.astype("float32")), y, steps=6)
@@ -239,7 +258,8 @@ def test_read_only_and_strided_data_train_as_plain_ones_do() -> None:
         trainer = make()
         trainer.fit(features, labels, steps=8, validation=(features, labels))
         assert_same(state(trainer), state(plain))
-        assert features.tolist() == x.tolist() and labels.tolist() == y.tolist()
+        assert features.tolist() == x.tolist()
+        assert labels.tolist() == y.tolist()
 
 
 # Sweeps beside solo runs ------------------------------------------------------------------------------------------
@@ -258,7 +278,7 @@ SWEEPS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "nesterov": lambda of: {"optimizer": SGD(of(np.asarray([0.0, 0.5, 0.9])), nesterov=True), "schedule": 0.01},
     # Without batch norm: Adam blows the rounding noise of the biases that it cancels up to the size of the rate.
     "adam": lambda of: {
-        "network": PLAIN, "optimizer": Adam(beta1=of([0.5, 0.75, 0.9]), beta2=of([0.9, 0.99, 0.999])), "schedule": 0.003,
+        "network": PLAIN, "schedule": 0.003, "optimizer": Adam(of([0.5, 0.75, 0.9]), of([0.9, 0.99, 0.999])),
     },
     "adamw": lambda of: {
         "network": PLAIN, "optimizer": AdamW(weight_decay=of([0.0, 0.1, 0.5])), "schedule": 0.003,
@@ -319,7 +339,8 @@ def test_500_updates_of_many_seeds_are_those_of_solo_runs(device: Device, dtype:
 
 def test_members_see_the_order_of_the_first_seed_unless_told(device: Device) -> None:
     assert make(seed=[5, 6]).order_seed == 5 == make(seed=np.asarray([5, 6])).order_seed == make(seed=5).order_seed
-    assert make(seed=[5, 6], order_seed=1).order_seed == 1 and make(seed=range(3, 9)).order_seed == 3
+    assert make(seed=[5, 6], order_seed=1).order_seed == 1
+    assert make(seed=range(3, 9)).order_seed == 3
     x, y = blobs(device, 40)
     a, b = make(seed=np.asarray([5, 6])), make(seed=[5, 6])
     a.fit(x, y, steps=3)
@@ -376,7 +397,9 @@ def test_epochs_are_counted_in_passes_over_the_data(device: Device) -> None:
     x, y = blobs(device, 48)
     trainer = make()
     history = trainer.fit(x, y, epochs=2)
-    assert trainer.step == 6 and history["step"].tolist() == [0, 3, 6] and history["epoch"].tolist() == [0.0, 1.0, 2.0]
+    assert trainer.step == 6
+    assert history["step"].tolist() == [0, 3, 6]
+    assert history["epoch"].tolist() == [0.0, 1.0, 2.0]
     trainer.fit(x, y, epochs=2.5)
     assert trainer.step == 8
     trainer.fit(x, y, steps=3)
@@ -421,7 +444,8 @@ def test_a_diverging_run_names_the_update_and_the_rate(device: Device) -> None:
         trainer.fit(x, y, steps=50)
     step = trainer.diverged[0]
     losses = trainer.history.batch_loss
-    assert np.isfinite(losses[:step]).all() and not math.isfinite(losses[step])
+    assert np.isfinite(losses[:step]).all()
+    assert not math.isfinite(losses[step])
 
 
 def test_not_a_number_among_the_features_is_found(device: Device) -> None:
@@ -441,7 +465,8 @@ def test_one_model_of_several_that_diverges(device: Device) -> None:
         make(**options, schedule=Constant(rates)).fit(x, y, steps=20)
     recorded = make(**options, schedule=Constant(rates), divergence="record")
     recorded.fit(x, y, steps=20)
-    assert set(recorded.diverged) == {1} and recorded.step == 20
+    assert set(recorded.diverged) == {1}
+    assert recorded.step == 20
     healthy = make(**options, schedule=Constant(np.asarray([0.01, 0.02, 0.05])))
     healthy.fit(x, y, steps=20)
     for m in (0, 2):  # they do not notice
@@ -466,8 +491,8 @@ def test_one_model_of_several_that_diverges(device: Device) -> None:
         (lambda d, x, y: (x[None, ...], y), ValueError, r"got shapes \(1, 20, 6\)"),
         (lambda d, x, y: (x, y + 1), ValueError, r"labels: expected 0 to 2 \(the network has 3 outputs\), got 1 to 3"),
         (lambda d, x, y: (x, y - 1), ValueError, "labels: expected 0 to 2 .*got -1 to 1"),
-        (lambda d, x, y: (x, d.asarray(y, "float32")), TypeError, "labels: expected integers from 0, got dtype .*float32"),
-        (lambda d, x, y: (x, d.asarray(to_numpy(y) > 0)), TypeError, "labels: expected integers from 0, got dtype .*bool"),
+        (lambda d, x, y: (x, d.asarray(y, "float32")), TypeError, "labels: expected integers from 0, got .*float32"),
+        (lambda d, x, y: (x, d.asarray(to_numpy(y) > 0)), TypeError, "labels: expected integers from 0, got .*bool"),
         (lambda d, x, y: (d.asarray(to_numpy(x), "complex64"), y), TypeError, "features: expected real numbers"),
         (lambda d, x, y: (to_numpy(x).tolist(), y), TypeError, "expected an array, got list; wrap it"),
         (lambda d, x, y: (x, to_numpy(y).tolist()), TypeError, "expected an array, got list; wrap it"),
@@ -485,7 +510,8 @@ def test_wrong_data_are_refused(device: Device, change: Callable[..., Any], erro
     trainer = make()
     with pytest.raises(error):
         trainer.fit(x, y, steps=1, validation=wrong)
-    assert trainer.step == 0 and not trainer.arrays  # before any computing
+    assert trainer.step == 0
+    assert not trainer.arrays
     trainer.fit(x, y, steps=1)
     with pytest.raises(error):
         trainer.evaluate(*wrong)

@@ -12,7 +12,7 @@ from .callbacks import Callback
 from .history import History
 from .layers import BatchNorm, Standardize
 from .losses import SoftmaxCrossEntropy, l2_penalty
-from .network import Network, Sequential, bind, check_features, is_array, to_float
+from .network import Network, Sequential, bind, check_features, is_array
 from .optimizers import SGD, Optimizer
 from .schedules import Constant, Schedule
 

@@ -30,6 +30,7 @@ __all__ = ["CLASSES", "cifar10", "search_places", "user_cache"]
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ROWS = 10_000  # images in a batch
+BLOCK = 250  # images of a binary batch that are read at once
 SPARE = 2**20  # bytes of an archive that may lie before, between and after its batches
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -135,7 +136,7 @@ def _read_into(
         raise TruncatedDataError(path, size, expected, what)
     if size > expected:
         raise CorruptDataError(path, f"{what} has {size:,} bytes, expected {expected:,}".lstrip())
-    block = np.empty((min(1_000, len(y)), 1 + PIXELS), np.uint8)
+    block = np.empty((min(BLOCK, len(y)), 1 + PIXELS), np.uint8)
     for start in range(0, len(y), len(block)):
         rows = block[: len(y) - start]
         got = file.readinto(rows.reshape(-1).data)

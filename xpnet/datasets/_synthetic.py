@@ -36,7 +36,8 @@ def _stripes(u: Field, v: Field) -> Field:
 
 def _checkers(u: Field, v: Field) -> Field:
     fine = np.float32(0.8)
-    return np.multiply(2 * np.sin(fine * u), np.sin(fine * v))
+    product: Field = np.sin(fine * u) * np.sin(fine * v)
+    return 2 * product
 
 
 def _rings(u: Field, v: Field) -> Field:
@@ -94,22 +95,22 @@ def _block(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int6
 
     turned = np.array([family[1] for family in FAMILIES], np.float32)[labels, None, None, None]
     angle = np.radians(turned + uniform(-10, 10))
-    x, y, size = right + uniform(-4, 4), down + uniform(-4, 4), uniform(1.6, 2.6)
+    x, y, size = right + uniform(-4.7, 4.7), down + uniform(-4.7, 4.7), uniform(1.6, 2.6)
     u = (x * np.cos(angle) + y * np.sin(angle)) / size
     v = (y * np.cos(angle) - x * np.sin(angle)) / size
     for k, (_, _, pattern) in enumerate(FAMILIES):
         mine = labels == k
         u[mine] = pattern(u[mine], v[mine])
-    sign = np.where(rng.random((BLOCK, 1, 1, 1)) < 0.84, np.float32(1), np.float32(-1))
-    image = np.tanh(2 * u) * (sign * uniform(5, 23) * (1 + uniform(-0.3, 0.3, channels=3)))
+    sign = np.where(rng.random((BLOCK, 1, 1, 1)) < 0.9, np.float32(1), np.float32(-1))
+    image = np.tanh(2 * u) * (sign * uniform(1, 30) * (1 + uniform(-0.3, 0.3, channels=3)))
 
     image += 128 + 50 * colour()
     image += uniform(-50, 50) * (right / 16) + uniform(-50, 50) * (down / 16)
     points = np.linspace(-15.5, 15.5, CLUTTER_CELLS, dtype=np.float32)
     between = np.maximum(0, 1 - np.abs(down - points) / (points[1] - points[0]))  # linear interpolation
-    image += uniform(4, 12) * (between @ colour(CLUTTER_CELLS) @ between.T)
-    hidden = np.abs(right - uniform(-16, 16)) < uniform(5, 12)
-    hidden = hidden & (np.abs(down - uniform(-16, 16)) < uniform(5, 12))
+    image += uniform(2, 6) * (between @ colour(CLUTTER_CELLS) @ between.T)
+    hidden = np.abs(right - uniform(-16, 16)) < uniform(4, 10)
+    hidden = hidden & (np.abs(down - uniform(-16, 16)) < uniform(4, 10))
     image = np.where(hidden, uniform(90, 165, channels=3), image)
     image += uniform(1, 4) * rng.standard_normal((BLOCK, *IMAGE_SHAPE), dtype=np.float32)
     return np.clip(image, 0, 255).astype(np.uint8).reshape(BLOCK, PIXELS), labels
