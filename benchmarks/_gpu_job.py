@@ -7,6 +7,7 @@ initial weights and sees its batches, and its first losses are compared with Num
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import statistics
 import time
@@ -16,12 +17,13 @@ from typing import Any
 
 import numpy as np
 from _gpu_device import Cuda
-from _gpu_section import NETWORKS, Section
+from _gpu_section import NETWORKS, AbsentError, Section
 
 import xpnet
 from xpnet import CyclicLR, Trainer, random
 from xpnet.backend import Device
 
+BATCH_NORM = xpnet.BatchNorm()  # its constants are the peers' too
 MODELS = (1, 4, 16, 64, 256, 1024)
 COMPARED = 20  # updates whose losses are compared
 
@@ -186,6 +188,20 @@ def step_time(section: Section, device: str) -> None:
             section.result(name, found)
             lines.append(f"{name}: {microseconds(found):.0f} us per step")
     section.result("headline", "; ".join(lines))
+
+
+def imported(name: str) -> Any:
+    """Import a peer.
+
+    Raises
+    ------
+    AbsentError
+        If it is not installed, or does not import.
+    """
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise AbsentError(f"{name} does not import: {type(error).__name__}: {error}") from error
 
 
 def sweep(models: int) -> dict[str, Any]:

@@ -56,12 +56,12 @@ SECTIONS = (
     Plan("out_of_memory", "_gpu_device.out_of_memory", 15),
     Plan("full_runs", "_gpu_runs.full_runs", 170),
     Plan("step_time.xpnet", "_gpu_job.step_time", 20),
-    Plan("step_time.torch_eager", "_gpu_peers.torch_eager", 20, peer=True),
-    Plan("step_time.torch_graph", "_gpu_peers.torch_graph", 20, peer=True),
-    Plan("step_time.torch_compile", "_gpu_peers.torch_compile", 60, peer=True),
-    Plan("step_time.jax_scan", "_gpu_peers.jax_scan", 35, peer=True),
+    Plan("step_time.torch_eager", "_gpu_torch.torch_eager", 20, peer=True),
+    Plan("step_time.torch_graph", "_gpu_torch.torch_graph", 20, peer=True),
+    Plan("step_time.torch_compile", "_gpu_torch.torch_compile", 60, peer=True),
+    Plan("step_time.jax_scan", "_gpu_jax.jax_scan", 35, peer=True),
     Plan("models.xpnet", "_gpu_job.many_models", 50),
-    Plan("models.jax_vmap", "_gpu_peers.jax_vmap", 60, peer=True),
+    Plan("models.jax_vmap", "_gpu_jax.jax_vmap", 60, peer=True),
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -77,10 +78,11 @@ def constant(x: Array, shape: tuple[int, ...], value: float) -> Array:
     try:
         return _CONSTANTS[key]
     except KeyError:
-        if len(_CONSTANTS) >= 256:
-            _CONSTANTS.clear()
         made = namespace(x).full(shape, value, dtype=x.dtype, device=key[-1])
-        _CONSTANTS[key] = made
+        if math.prod(shape) <= 2**20:  # what is large gains nothing, and would not be given back
+            if len(_CONSTANTS) >= 64:
+                _CONSTANTS.clear()
+            _CONSTANTS[key] = made
         return made
 
 

@@ -64,8 +64,6 @@ class Batches:
         self.size = min(size, self.n)
         rest = self.n % self.size
         self.per_epoch = self.n // self.size + (rest >= at_least and rest > 0)
-        if not self.per_epoch:
-            raise ValueError(f"batch norm trains on at least {at_least} examples, got {self.n}")
         self._x, self._labels, self._seed, self._device, self._scaling = x, labels, seed, device, scaling
         self._one_hot = device.xp.eye(classes, dtype=getattr(device.xp, dtype), device=device.native)
         # Batches are written over those before the last: a fresh megabyte costs more in page faults than its
