@@ -179,14 +179,14 @@ def host(section: Section, device: str) -> None:
     """See that an update neither reads an array of the device nor waits for it: by counts, and by time."""
     here = Device(device)
     cuda = Cuda(here)
-    n = 40
+    n = 20
     with here.activate():
-        x, y = (here.asarray(a) for a in clouds(20_000, 3072))  # 200 updates in an epoch: no new order in between
+        x, y = (here.asarray(a) for a in clouds(10_000, 3072))  # 100 updates in an epoch: no new order in between
         for network in NETWORKS:
             reads = reads_per_update(cuda, trainer_of(network, here), (x, y), n, section)
             section.check(f"{network}: reads and waits per update (found: {reads or 'none'})", sum(reads.values()), 0)
             for planted in (False, True):
-                sleeper = Sleeper(cuda, 45, 4, 0.4, planted)
+                sleeper = Sleeper(cuda, n + 5, 4, 0.4, planted)
                 trainer = trainer_of(network, here, optimizer=Watched(watch=sleeper))
                 more(trainer, (x, y), n)
                 more(trainer, (x, y), n)  # the second time all kernels and memory are there

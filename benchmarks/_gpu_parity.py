@@ -57,7 +57,9 @@ def environment(section: Section, device: str) -> None:
     here = Device(device)  # raises with the reason and the remedy
     total = float(to_numpy(here.xp.sum(here.asarray(np.arange(10.0), "float32"))))
     section.expect("the device adds ten numbers", total == 45.0, f"got {total}")
-    section.expect("float32 is not TF32", os.environ.get("CUPY_TF32", "0") in ("", "0"))
+    fine = here.asarray(np.full((256, 256), 1.0 + 2.0**-12), "float32")  # TF32 keeps 10 bits of the fraction
+    off = float(to_numpy(here.xp.max(here.xp.abs(fine @ here.asarray(np.eye(256), "float32") - fine))))
+    section.expect("float32 products are not TF32", off == 0.0, f"off by {off}")
     name = f"cpu {platform.machine()}"
     if here.name != "cpu":
         runtime = here.xp.cuda.runtime

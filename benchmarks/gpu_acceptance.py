@@ -158,10 +158,15 @@ def accept(plans: Sequence[Plan], device: str, out: Path | None, scale: float) -
         report["seconds"] = round(time.time() - began, 1)
         report["passed"] = verdict(report) if plan is plans[-1] else None
         write_json(out, report)
-        print(f"{plan.name:24} {record['status']:8} {record.get('seconds', 0):6.1f} s  {summary(record)}", flush=True)
+        if report["device"] or plan.name == "environment":
+            line = f"{plan.name:24} {record['status']:8} {record.get('seconds', 0):6.1f} s  {summary(record)}"
+            print(line, flush=True)
+    if report["device"] is None:
+        print(f"nothing else was run; the report is {out}")
+        return 2
     failed = [name for name, record in report["sections"].items() if record["status"] in ("failed", "not run")]
     print(f"\n{'FAILED: ' + ', '.join(failed) if failed else 'all checks passed'}; the report is {out}")
-    return 2 if report["device"] is None else 0 if report["passed"] else 1
+    return 0 if report["passed"] else 1
 
 
 def verdict(report: dict[str, Any]) -> bool:
@@ -171,7 +176,7 @@ def verdict(report: dict[str, Any]) -> bool:
 
 def summary(record: dict[str, Any]) -> str:
     """Say in a line what a section found."""
-    parts = [str(record["reason"]).splitlines()[0][:150]] if "reason" in record else []
+    parts = [str(record["reason"]).splitlines()[0][:400]] if "reason" in record else []
     checks = record.get("checks", [])
     if checks:
         parts.append(f"{sum(check['passed'] for check in checks)} of {len(checks)} checks")

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
 import xpnet
-from xpnet import datasets
+from xpnet import datasets, plotting
 
 HIDDEN_3 = [50, 50]
 HIDDEN_9 = [50, 30, 20, 20, 10, 10, 10, 10]
@@ -33,6 +34,7 @@ class Job:
     seed: int
     seeds: int
     timings: dict[str, float] = field(default_factory=dict)
+    drawing: Lock = field(default_factory=Lock)  # matplotlib draws one figure at a time
 
     @property
     def step_size(self) -> int:
@@ -43,6 +45,11 @@ class Job:
     def on(self) -> str:
         """What every figure's title says of the data."""
         return f"{self.data.name}, {len(self.data.train.y):,} training images"
+
+    def draw(self, name: str, plot: Callable[..., Any], *arguments: Any, title: str, **options: Any) -> None:
+        """Write a figure whose title ends with the data's name."""
+        with self.drawing:
+            plotting.save(plot(*arguments, title=f"{title}\n{self.on}", **options), self.out / f"{name}.png")
 
 
 @dataclass
@@ -118,25 +125,24 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--data", metavar="DIR", help="CIFAR-10: a directory or archive, or 'synthetic'; by default "
                         "CIFAR-10 where it is found, else the embedded synthetic images")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("report"), help="where files go (report)")
-    parser.add_argument("--quick", action="store_true", help="10,000 training images and shorter cycles")
+    parser.add_argument("--quick", action="store_true", help="8,000 training images, and so shorter cycles")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto (cpu)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the images (0)")
-    parser.add_argument("--seeds", type=int, metavar="K", help="train from K seeds at once (3; with --quick 1)")
+    parser.add_argument("--seeds", type=int, metavar="K", help="train from K seeds at once (1)", default=1)
     return parser
 
 
 def make_job(arguments: argparse.Namespace) -> Job:
     """Load the data and say which; an unusable argument ends the program with one line and code 2."""
-    sizes = {"train": 10_000, "validation": 1_000, "test": 2_000} if arguments.quick else {
+    sizes = {"train": 8_000, "validation": 1_000, "test": 2_000} if arguments.quick else {
         "train": 45_000, "validation": 5_000, "test": 10_000}
     start = time.perf_counter()
     try:
         device = xpnet.Device(arguments.device)
         if arguments.seed < 0:
             raise ValueError(f"--seed: expected 0 or more, got {arguments.seed}")
-        seeds = arguments.seeds or (1 if arguments.quick else 3)
-        if seeds < 1:
-            raise ValueError(f"--seeds: expected at least 1, got {seeds}")
+        if arguments.seeds < 1:
+            raise ValueError(f"--seeds: expected at least 1, got {arguments.seeds}")
         # --quick without --data is the embedded set: it runs the same everywhere.
         source = arguments.data or ("synthetic" if arguments.quick else None)
         data = datasets.load(source, **sizes)
@@ -146,7 +152,7 @@ def make_job(arguments: argparse.Namespace) -> Job:
         raise SystemExit(2) from None
     shown = ", ".join(f"{len(getattr(data, k).y):,} {k}" for k in sizes)
     print(f"data: {data.name} ({shown}), {data.source}\ndevice: {device.name} {device.why}".rstrip())
-    return Job(data, arguments.out, arguments.quick, device, arguments.seed, seeds,
+    return Job(data, arguments.out, arguments.quick, device, arguments.seed, arguments.seeds,
                {"data": round(time.perf_counter() - start, 2)})
 
 

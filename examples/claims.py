@@ -24,11 +24,20 @@ def values(row: dict[str, Any], name: str) -> np.ndarray:
     return np.asarray(row.get(f"{name}_by_seed", [row[name]]))
 
 
+def points(better: np.ndarray, worse: np.ndarray, images: int) -> str:
+    """Describe the difference between two test accuracies, in points."""
+    told = difference(better, worse, 100)
+    if better.size > 1:
+        return told
+    error = 100 * float(np.sqrt((better * (1 - better) + worse * (1 - worse)) / images)[0])
+    return f"{told}, where {images:,} test images alone give a standard error of {error:.2g}"
+
+
 def difference(better: np.ndarray, worse: np.ndarray, unit: float = 1.0) -> str:
     """Describe the paired difference between two numbers, with its interval where there are several seeds."""
     delta, n = (better - worse) * unit, better.size
     if n == 1:
-        return f"difference {delta[0]:+.3g} from one seed"
+        return f"difference {delta[0]:+.3g} from one seed (--seeds K gives an interval)"
     margin = STUDENT[min(n - 2, len(STUDENT) - 1)] * delta.std(ddof=1) / n**0.5
     clear = "" if abs(delta.mean()) > margin else ", which the seeds do not tell from 0"
     return f"paired difference {delta.mean():+.3g} +- {margin:.2g} over {n} seeds{clear}"
@@ -54,7 +63,7 @@ def judge(results: dict[str, Any]) -> list[dict[str, Any]]:
     if "loss_curves" in results:
         rows += _curves(results["loss_curves"])
     if "initialisation" in results:
-        rows += _initialisation(results["initialisation"], results["initialisation_penalty"])
+        rows += _initialisation(results["initialisation"], results["initialisation_penalty"], results["data"]["test"])
     if "lambda_search" in results:
         final = results["lambda_search"]["final"]
         for name, reported in (("validation", REPORTED_VALIDATION), ("test", REPORTED_TEST)):
@@ -93,13 +102,15 @@ def _curves(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
         a, b = (values(row, "roughness") for row in (plain, normed))
         rows.append(verdict(
             f"Batch norm gives a smoother curve, {layers} layers", "smoother", f"{b.mean():.4f} against {a.mean():.4f}",
-            b.mean() < a.mean(), "Roughness: the mean absolute second difference of the training loss at 100 equal "
+            b.mean() < a.mean(), "Roughness: the mean absolute second difference of the training loss at 60 equal "
             f"steps of the run; {difference(b, a)}.",
         ))
     return rows
 
 
-def _initialisation(runs: list[dict[str, Any]], penalties: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _initialisation(
+    runs: list[dict[str, Any]], penalties: list[dict[str, Any]], images: int
+) -> list[dict[str, Any]]:
     test = {(row["sigma"], row["batch_norm"]): values(row, "test_accuracy") for row in runs}
     sigmas = sorted({sigma for sigma, _ in test}, reverse=True)
     rows = []
@@ -108,7 +119,7 @@ def _initialisation(runs: list[dict[str, Any]], penalties: list[dict[str, Any]])
         rows.append(verdict(
             f"Batch norm does better at sigma = {sigma:g}", "better",
             f"{percent(b.mean())} against {percent(a.mean())}", b.mean() > a.mean(),
-            f"Test accuracy, in points: {difference(b, a, 100)}.",
+            f"Test accuracy, in points: {points(b, a, images)}.",
         ))
     a, b = test[sigmas[-1], False], test[sigmas[-1], True]
     rows.append(verdict(f"Without batch norm sigma = {sigmas[-1]:g} stays at chance", "10 %", percent(a.mean()),
@@ -119,7 +130,7 @@ def _initialisation(runs: list[dict[str, Any]], penalties: list[dict[str, Any]])
     for batch_norm in (False, True):
         means = [test[sigma, batch_norm].mean() for sigma in sigmas]
         pairs = pairwise(sigmas)
-        told = "; ".join(f"{high:g} to {low:g}: {difference(test[low, batch_norm], test[high, batch_norm], 100)}"
+        told = "; ".join(f"{high:g} to {low:g}: {points(test[low, batch_norm], test[high, batch_norm], images)}"
                          for high, low in pairs)
         remark = f"Test accuracy, in points, from sigma {told}."
         if batch_norm:
@@ -135,7 +146,8 @@ def _initialisation(runs: list[dict[str, Any]], penalties: list[dict[str, Any]])
     rows.append(verdict(
         "Without batch norm sigma = 0.001 still learns", "performs worse", shown,
         penalties[-1]["test_accuracy"] > CHANCE + NEAR,
-        f"With the report's lambda ({penalties[-1]['l2']:g}) the penalty shrinks such small weights faster than the "
-        f"loss lets them grow: it learns with lambda {learns or 'none'}.",
+        f"It learns with lambda {learns}: the report's lambda ({penalties[-1]['l2']:g}) shrinks such small weights "
+        "faster than the loss lets them grow. One cycle each." if learns else
+        "It learns with none of these lambdas in one cycle of this run.",
     ))
     return rows

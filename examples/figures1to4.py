@@ -9,7 +9,7 @@ from _common import HIDDEN_3, HIDDEN_9, Job, by_seed, main, train
 from xpnet import plotting
 
 FIGURES = {1: (HIDDEN_3, False), 2: (HIDDEN_3, True), 3: (HIDDEN_9, False), 4: (HIDDEN_9, True)}
-POINTS = 100  # evaluations per run
+POINTS = 60  # evaluations per run
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -19,8 +19,7 @@ def run(job: Job) -> dict[str, Any]:
         name = f"{len(hidden) + 1} layers, {'with' if batch_norm else 'without'} batch norm"
         runs = train(job, hidden, batch_norm=batch_norm, points=POINTS, label=f"figure {number}: {name}")
         columns = runs.curves()
-        title = f"Figure {number}: {name}\n{job.on}"
-        plotting.save(plotting.curves([{"title": name, **columns}], title=title), job.out / f"figure{number}.png")
+        job.draw(f"figure{number}", plotting.curves, [{"title": name, **columns}], title=f"Figure {number}: {name}")
         found = {split: runs.measure(split) for split in ("train", "validation", "test")}
         row = {"figure": number, "hidden": hidden, "batch_norm": batch_norm, **columns}
         row["accuracy_curves"] = {split: row.pop(f"{split}_accuracy") for split in ("train", "validation")}

@@ -32,9 +32,9 @@ def run(job: Job) -> dict[str, Any]:
                          **by_seed("final_train_loss", found["train"]["loss"][i])})
     for i, sigma in enumerate(SIGMAS):
         panels = [{"title": f"{'with' if bn else 'without'} batch norm", **curves[sigma, bn]} for bn in (False, True)]
-        figure = plotting.curves(panels, title=f"Figure {5 + i}: sigma = {sigma:g}\n{job.on}")
-        plotting.save(figure, job.out / f"figure{5 + i}.png")
-    runs = train(job, HIDDEN_3, batch_norm=False, l2=PENALTIES, sigma=1e-3, label="sigma 1e-3, by lambda")
+        job.draw(f"figure{5 + i}", plotting.curves, panels, title=f"Figure {5 + i}: sigma = {sigma:g}")
+    runs = train(job, HIDDEN_3, batch_norm=False, l2=PENALTIES, sigma=1e-3, cycles=1,
+                 label="sigma 1e-3, by lambda")
     test, final = runs.measure("test"), runs.measure("train")
     penalties = [{"sigma": 1e-3, "l2": l2, **by_seed("test_accuracy", test["accuracy"][i]),
                   **by_seed("final_train_loss", final["loss"][i])} for i, l2 in enumerate(PENALTIES)]

@@ -38,7 +38,8 @@ def run(job: Job) -> dict[str, Any]:
             row = checked[parameter]
             rows.append({"hidden": hidden, "batch_norm": batch_norm, "reported": value, **row,
                          "passes": gradcheck.passes(row)})
-    plotting.save(plotting.gradient_check(rows, title="Relative errors of the gradients"), job.out / "table1.png")
+    with job.drawing:
+        plotting.save(plotting.gradient_check(rows, title="Relative errors of the gradients"), job.out / "table1.png")
     return {"gradient_check": rows}
 
 

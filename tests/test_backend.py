@@ -204,10 +204,13 @@ def fake_cupy(
     )
     module = types.ModuleType("cupy")
     vars(module).update(
-        __version__="14.0.0", cuda=types.SimpleNamespace(runtime=runtime, Device=Current), zeros=zeros,
+        cuda=types.SimpleNamespace(runtime=runtime, Device=Current), zeros=zeros,
         get_default_memory_pool=lambda: types.SimpleNamespace(free_bytes=lambda: 2**30),
     )
-    monkeypatch.setitem(sys.modules, "cupy", module)
+    # The real array_api_compat.cupy has all of CuPy's names but its version.
+    plain = types.ModuleType("cupy")
+    vars(plain).update(__version__="14.0.0")
+    monkeypatch.setitem(sys.modules, "cupy", plain)
     monkeypatch.setitem(sys.modules, "array_api_compat.cupy", module)
 
 

@@ -140,7 +140,7 @@ def from_dlpack(x: Any) -> Array:
 def _import_cupy() -> Any:
     """Import CuPy and see that it works, or say in one error why not and what to do."""
     try:
-        importlib.import_module("cupy")
+        version = importlib.import_module("cupy").__version__
         cupy = importlib.import_module("array_api_compat.cupy")
     except ImportError as error:
         if getattr(error, "name", None) == "cupy":
@@ -156,7 +156,7 @@ def _import_cupy() -> Any:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # CuPy raises its own CUDARuntimeError, unknown until CuPy is there
         raise DeviceError(
-            f"CuPy {cupy.__version__} finds no working GPU ({error}): install or update the NVIDIA driver "
+            f"CuPy {version} finds no working GPU ({error}): install or update the NVIDIA driver "
             "(nvidia-smi must work), or use --device cpu"
         ) from None
     if not count:
@@ -164,7 +164,7 @@ def _import_cupy() -> Any:
     built, driver = cupy.cuda.runtime.runtimeGetVersion() // 1000, cupy.cuda.runtime.driverGetVersion() // 1000
     if built > driver:
         raise DeviceError(
-            f"CuPy {cupy.__version__} is built for CUDA {built}, the driver supports CUDA {driver}: "
+            f"CuPy {version} is built for CUDA {built}, the driver supports CUDA {driver}: "
             f"pip uninstall cupy-cuda{built}x, then pip install 'xpnet[cuda{driver}]', or update the driver"
         )
     return cupy
@@ -357,7 +357,7 @@ def survey() -> list[dict[str, Any]]:
         try:
             here = Device(row["device"])
             properties = cupy.cuda.runtime.getDeviceProperties(index)
-            row["detail"] = (f"CuPy {cupy.__version__}, {properties['name'].decode()}, "
+            row["detail"] = (f"{properties['name'].decode()}, "
                              f"{(here.free_memory() or 0) / 2**30:.1f} GiB free")
         except DeviceError as error:
             row |= {"works": False, "detail": str(error)}

@@ -159,13 +159,12 @@ class Trainer:
         outputs, pullback, statistics = self._trained.forward(self.arrays, x, train=True, noise=noise)
         value, loss_pullback = self.loss.forward(outputs, targets)
         pullback(loss_pullback(), into=self._gradients.views, wrt_input=False)
+        for running in self._running.segments:  # one, or none without batch norm
+            rate = self._running_rate if self.step else 1.0  # the first batch sets them
+            running += rate * (namespace(running).concat(statistics, axis=-1) - running)
         parts = zip(self._parameters.segments, self._gradients.segments, self._slots, self._penalties, strict=True)
         for w, g, slots, l2 in parts:
             self._optimizer.update(w, g, slots, lr, l2, self.step)
-        if statistics:
-            (running,) = self._running.segments
-            rate = self._running_rate if self.step else 1.0  # the first batch sets them
-            running += rate * (namespace(running).concat(statistics, axis=-1) - running)
         self.step += 1
         return value
 
