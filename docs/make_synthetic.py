@@ -24,8 +24,8 @@ They stand in for CIFAR-10 where it is not at hand, and are no benchmark of anyt
 ![Eight images of each class](images/synthetic.png)
 
 Made by `python docs/make_synthetic.py`: {seconds:.1f} s for {images:,} images. Test accuracy on {test:,} images
-after 2 cycles of a rate from 1e-5 to 1e-1 ({steps:,} updates, batch 100, l2 = 0.005), the mean of three seeds of the initial weights
-and each of them:
+after 2 cycles of a rate from 1e-5 to 1e-1 ({steps:,} updates, batch 100, l2 = 0.005), the mean of three seeds of the
+initial weights and each of them:
 
 | network | test accuracy | seeds |
 | --- | --- | --- |

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
@@ -160,8 +161,8 @@ def describe(job: Job) -> dict[str, Any]:
     """Give the keys ``environment`` and ``data`` of the results."""
     environment = {
         "xpnet": xpnet.__version__, "python": platform.python_version(), "numpy": np.__version__,
-        "platform": platform.platform(), "device": job.device.name, "seed": job.seed, "seeds": job.seeds,
-        "quick": job.quick, "seconds": job.timings,
+        "platform": platform.platform(), "cores": os.cpu_count(), "device": job.device.name, "seed": job.seed,
+        "seeds": job.seeds, "quick": job.quick, "seconds": job.timings,
     }
     sizes = {name: len(getattr(job.data, name).y) for name in ("train", "validation", "test")}
     return {"environment": environment, "data": {"name": job.data.name, "source": job.data.source, **sizes}}

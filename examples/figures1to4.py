@@ -19,7 +19,7 @@ def run(job: Job) -> dict[str, Any]:
         name = f"{len(hidden) + 1} layers, {'with' if batch_norm else 'without'} batch norm"
         runs = train(job, hidden, batch_norm=batch_norm, points=POINTS, label=f"figure {number}: {name}")
         columns = runs.curves()
-        job.draw(f"figure{number}", plotting.curves, [{"title": name, **columns}], title=f"Figure {number}: {name}")
+        job.draw(f"figure{number}", plotting.curves, [{"title": "", **columns}], title=f"Figure {number}: {name}")
         found = {split: runs.measure(split) for split in ("train", "validation", "test")}
         row = {"figure": number, "hidden": hidden, "batch_norm": batch_norm, **columns}
         row["accuracy_curves"] = {split: row.pop(f"{split}_accuracy") for split in ("train", "validation")}
