@@ -135,7 +135,7 @@ def _initialisation(
         remark = f"Test accuracy, in points, from sigma {told}."
         if batch_norm:
             remark += (" Batch norm divides by the deviation of its input, so that the scale of the weights before "
-                       "it changes the output not at all, only how far a step turns them.")
+                       "it hardly reaches the output; it changes how far a step turns them.")
         rows.append(verdict(
             f"Accuracy does not rise as sigma shrinks, {'with' if batch_norm else 'without'} batch norm",
             "decreases", ", ".join(map(percent, means)), all(np.diff(means) <= 0), remark,

@@ -92,7 +92,7 @@ def survives(copy: Path, file: str, old: str, new: str) -> str:
     if done.returncode not in (0, 1):
         raise SystemExit(done.stdout + done.stderr)
     lines = done.stdout.splitlines()
-    failed = [line.split()[1] for line in lines if line.startswith(("FAILED", "ERROR"))]
+    failed = [line.split(" ", 1)[1].split(" - ")[0] for line in lines if line.startswith(("FAILED", "ERROR"))]
     return failed[0].removeprefix("tests/") if done.returncode else ""
 
 
