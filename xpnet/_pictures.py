@@ -1,0 +1,229 @@
+"""Pictures made of cells: error maps, images, weights and confusion matrices. ``plotting`` offers them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["confusion", "gradient_check", "images", "new_figure", "weights"]
+
+_ERRORS = {"error": "relative error", "strict_error": "strict error", "complex_step_error": "complex step"}
+
+
+def gradient_check(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
+    """Draw the errors of a gradient check as a heat map of their log10, one block for each network.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        One for each parameter, with the keys ``hidden`` (sizes), ``batch_norm``, ``parameter`` and the errors
+        ``error``, ``strict_error`` and ``complex_step_error``; an error that was not measured may be None or
+        absent.
+    title : str, optional
+        The title of the figure.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows.
+    """
+    if not rows:
+        raise ValueError("expected at least one row, but rows is empty: run the gradient check first")
+    networks: dict[tuple[tuple[int, ...], bool], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        networks.setdefault((tuple(row["hidden"]), bool(row["batch_norm"])), []).append(row)
+    widest = max(map(len, networks.values()))
+    figure = new_figure((2.6 + 0.62 * max(widest, 6), 0.9 + 1.65 * len(networks)), title)
+    blocks = figure.subplots(len(networks), 1, squeeze=False)[:, 0]
+    for axes, ((hidden, batch_norm), members) in zip(blocks, networks.items(), strict=True):
+        errors = np.array([[_or_nan(row.get(key)) for row in members] for key in _ERRORS])
+        with np.errstate(divide="ignore"):
+            exponents = np.log10(errors)
+        image = axes.imshow(np.maximum(exponents, -18.0), cmap="viridis", vmin=-16, vmax=-2, aspect="auto")
+        for (i, j), exponent in np.ndenumerate(exponents):
+            text = "\N{EN DASH}" if np.isnan(exponent) else "0" if np.isinf(exponent) else f"{exponent:.1f}"
+            axes.text(
+                j,
+                i,
+                text,
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if exponent < -7.5 else "black",
+            )
+        axes.set_xlim(-0.5, max(widest, 6) - 0.5)
+        axes.set_xticks(range(len(members)), [str(row["parameter"]) for row in members])
+        axes.set_yticks(range(len(_ERRORS)), list(_ERRORS.values()))
+        axes.set_title(f"hidden {list(hidden)}, {'with' if batch_norm else 'without'} batch norm", loc="left")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.grid(visible=False)
+    figure.colorbar(
+        image, ax=list(blocks), label=r"$\log_{10}$ error", extend="both", shrink=min(1.0, 2 / len(blocks))
+    )
+    return figure
+
+
+def images(
+    x: ArrayLike,
+    image_shape: tuple[int, int, int],
+    *,
+    labels: Sequence[int] | None = None,
+    classes: Sequence[str] | None = None,
+    title: str = "",
+    columns: int = 10,
+) -> Figure:
+    """Draw images in a grid.
+
+    Parameters
+    ----------
+    x : array_like of uint8, shape (n, channels * height * width)
+        The images, channel by channel and row by row.
+    image_shape : (channels, height, width)
+        One channel is drawn in greys, three as red, green and blue.
+    labels : sequence of n int, optional
+        The class of each image, written above it.
+    classes : sequence of str, optional
+        The names of the classes; without them the labels are written as numbers.
+    title : str, optional
+        The title of the figure.
+    columns : int, optional
+        How many images stand in a row.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit one another.
+    """
+    names = None
+    if labels is not None:
+        names = [str(int(k)) if classes is None else classes[int(k)] for k in labels]
+    return _mosaic(np.asarray(x), image_shape, names, title, columns)
+
+
+def weights(w: ArrayLike, image_shape: tuple[int, int, int], *, title: str = "") -> Figure:
+    """Draw the weights of a first layer as images, one for each unit.
+
+    Parameters
+    ----------
+    w : array_like of float, shape (channels * height * width, units)
+        The weight matrix. Each unit is scaled by its own largest magnitude: grey is zero.
+    image_shape : (channels, height, width)
+        The shape of one input image.
+    title : str, optional
+        The title of the figure.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit one another.
+    """
+    units = np.asarray(w, dtype=np.float64).T
+    largest = np.abs(units).max(axis=-1, keepdims=True, initial=0.0)
+    scaled = 0.5 + 0.5 * units / np.where(largest > 0, largest, 1.0)
+    return _mosaic(np.round(255 * scaled).astype(np.uint8), image_shape, None, title, 10)
+
+
+def confusion(matrix: ArrayLike, classes: Sequence[str], *, title: str = "") -> Figure:
+    """Draw a confusion matrix: counts as numbers, the share of each true class as colour.
+
+    Parameters
+    ----------
+    matrix : array_like of int, shape (k, k)
+        How many images of the row's class were taken for the column's.
+    classes : sequence of k str
+        The names of the classes.
+    title : str, optional
+        The title of the figure.
+
+    Raises
+    ------
+    ValueError
+        If the matrix has not one row and one column for each class.
+    """
+    counts = np.asarray(matrix)
+    if counts.shape != (len(classes), len(classes)):
+        raise ValueError(
+            f"expected a matrix of shape {(len(classes), len(classes))}, one row and one column for each "
+            f"class, but came {counts.shape}: give the names of all classes"
+        )
+    totals = counts.sum(axis=1, keepdims=True)
+    share = counts / np.where(totals > 0, totals, 1)
+    side = max(4.2, 0.6 * len(classes) + 1.6)
+    figure = new_figure((side + 1.2, side), "")
+    axes = figure.subplots()
+    axes.set_title(title)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (i, j), count in np.ndenumerate(counts):
+        axes.text(
+            j,
+            i,
+            str(count),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if share[i, j] > 0.5 else "black",
+        )
+    axes.set_xticks(range(len(classes)), list(classes), rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(classes)), list(classes))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.grid(visible=False)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    return figure
+
+
+def new_figure(size: tuple[float, float], title: str) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _mosaic(
+    x: NDArray[Any], image_shape: tuple[int, int, int], names: Sequence[str] | None, title: str, columns: int
+) -> Figure:
+    """Lay images (n, features) of uint8 out as one picture, with the names above them."""
+    channels, height, width = image_shape
+    if x.ndim != 2 or x.shape[1] != channels * height * width or channels not in (1, 3) or not len(x):
+        raise ValueError(
+            f"expected images of shape (n, {channels * height * width}) with 1 or 3 channels and n > 0, for "
+            f"image_shape {tuple(image_shape)}, but came {x.shape}: give (channels, height, width)"
+        )
+    if x.dtype != np.uint8:
+        raise ValueError(f"expected images of dtype uint8, but came {x.dtype}: convert with .astype('uint8')")
+    if names is not None and len(names) != len(x):
+        raise ValueError(f"expected {len(x)} labels, but came {len(names)}: give one for each image")
+    columns = min(columns, len(x))
+    rows = -(-len(x) // columns)
+    gap = max(1, width // 16)
+    head = gap if names is None else gap + max(1, round(0.32 * height))
+    canvas = np.full((rows * (height + head), columns * (width + gap) - gap, channels), 255, dtype=np.uint8)
+    inches = 0.9 * columns * canvas.shape[0] / canvas.shape[1]
+    figure = new_figure((max(4.0, 0.9 * columns), inches + (0.35 if title else 0)), "")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=11)
+    for k, picture in enumerate(x.reshape(-1, channels, height, width)):
+        top, left = k // columns * (height + head) + head, k % columns * (width + gap)
+        canvas[top : top + height, left : left + width] = picture.transpose(1, 2, 0)
+        if names is not None:
+            axes.text(left + width / 2 - 0.5, top - 1, names[k], ha="center", va="bottom", fontsize=7.5)
+    axes.imshow(
+        canvas[:, :, 0] if channels == 1 else canvas, cmap="gray", vmin=0, vmax=255, interpolation="nearest"
+    )
+    axes.set_axis_off()
+    return figure
