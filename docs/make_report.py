@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SIGNS = {True: "holds", False: "**does not hold**", None: "not judged"}
+SIGNS = {True: "holds", False: "**does not hold**", None: "not told"}
 HEAD = """# The report, measured again
 
 Made by `python docs/make_report.py` from the runs below. `report.html`, which each run writes, has all of it: the

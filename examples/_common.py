@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -120,9 +120,17 @@ def by_seed(name: str, values: Any) -> dict[str, Any]:
     return {name: float(values.mean()), **({f"{name}_by_seed": values.tolist()} if values.size > 1 else {})}
 
 
+class Options(argparse.ArgumentParser):
+    """Answers a wrong argument with one line and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
 def options(description: str | None) -> argparse.ArgumentParser:
     """Give the options that all examples take."""
-    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser = Options(description=(description or "").splitlines()[0])
     parser.add_argument("--data", metavar="DIR", help="CIFAR-10: a directory or archive, or 'synthetic'; by default "
                         "CIFAR-10 where it is found, else the embedded synthetic images")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("report"), help="where files go (report)")
@@ -185,6 +193,11 @@ def write_json(path: Path, results: Any) -> None:
 def main(name: str, description: str | None, run: Callable[[Job], dict[str, Any]]) -> None:
     """Run one example alone: its results go to ``OUT/NAME.json`` and its figures beside it."""
     job = make_job(options(description).parse_args())
-    results = run(job)
+    try:
+        results = run(job)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except (ArithmeticError, MemoryError) as error:
+        raise SystemExit(f"{name}: {error}") from None
     write_json(job.out / f"{name}.json", {**describe(job), **results})
     print(f"wrote {job.out / name}.json")

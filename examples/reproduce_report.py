@@ -7,6 +7,7 @@ import os
 # Two parts at a time, each on one core, are faster than one whose small products share the cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -34,7 +35,7 @@ def page(job: Job, results: dict[str, Any]) -> Page:
     made.heading("Claims").table(
         ["claim", "holds", "reported", "measured", "remark"],
         [[row[k] for k in ("claim", "holds", "reported", "measured", "remark")] for row in results["claims"]],
-        caption="The report's claims; a dash is one that this run cannot judge.",
+        caption="The report's claims; a dash is one that this run does not tell.",
     )
     if "gradient_check" in results:
         columns = ["parameter", "reported", "error", "strict_error", "complex_step_error", "analytical_norm",
@@ -56,7 +57,8 @@ def page(job: Job, results: dict[str, Any]) -> Page:
         made.table(["figure", "hidden", "batch norm", *columns],
                    [[r["figure"], str(r["hidden"]), "yes" if r["batch_norm"] else "no", *[r[c] for c in columns]]
                     for r in results["loss_curves"]], formats=dict.fromkeys(columns[3:], ACCURACY),
-                   caption="At the end of two cycles, on all images of each split.")
+                   caption="At the end of two cycles, on all images of each split. The curves below show the loss "
+                   f"on the first {len(job.data.validation.y):,} training images; roughness is theirs.")
         for row in results["loss_curves"]:
             name = f"hidden layers {row['hidden']}, {'with' if row['batch_norm'] else 'without'} batch norm"
             _curves(made, job, f"Figure {row['figure']}", name, {name: row})
@@ -112,29 +114,40 @@ def _search(made: Page, job: Job, search: dict[str, Any]) -> None:
                caption=f"The best, log10 lambda = {final['log10_lambda']:.3f}, after 3 cycles.")
 
 
-def main() -> None:
-    """Run the parts that were asked for."""
+def main() -> int:
+    """Run the parts that were asked for; 1 if one failed."""
     parser = options(__doc__)
     parser.add_argument("--only", metavar="NAMES", help=f"some of {','.join(PARTS)}, separated by commas")
     arguments = parser.parse_args()
-    chosen = arguments.only.split(",") if arguments.only else list(PARTS)
+    chosen = list(dict.fromkeys(name.strip() for name in arguments.only.split(","))) if arguments.only else list(PARTS)
     if unknown := [name for name in chosen if name not in PARTS]:
         parser.error(f"--only: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
     job = make_job(arguments)
     start = time.perf_counter()
-    results = describe(job)
-    with ThreadPoolExecutor(min(len(PARTS), os.cpu_count() or 1) if job.device.is_host else 1) as pool:
-        for found in pool.map(lambda name: PARTS[name](job), chosen):
-            results |= found
+    results, failures = describe(job), []
+    pool = ThreadPoolExecutor(min(len(PARTS), os.cpu_count() or 1) if job.device.is_host else 1)
+    running = {name: pool.submit(PARTS[name], job) for name in chosen}
+    try:
+        for name, part in running.items():
+            try:
+                results |= part.result()
+            except (ArithmeticError, MemoryError, OSError) as error:  # the other parts are worth having
+                failures.append(f"{name} failed: {error}")
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written but the figures that were done", file=sys.stderr, flush=True)
+        os._exit(130)  # the threads would train on to their ends
     results["claims"] = claims.judge(results)
     job.timings["everything"] = round(time.perf_counter() - start, 2)
     write_json(job.out / "results.json", results)
     page(job, results).write(job.out / "report.html")
-    signs = {True: "holds", False: "does NOT hold", None: "not judged"}
+    signs = {True: "holds", False: "does NOT hold", None: "not told"}
     for row in results["claims"]:
         print(f"{signs[row['holds']]:>13}  {row['claim']}: reported {row['reported']}, measured {row['measured']}")
+    for failure in failures:
+        print(failure, file=sys.stderr)
     print(f"on {job.on}, in {job.timings['everything']:.0f} s: {job.out / 'report.html'}, {job.out / 'results.json'}")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,15 @@ def test_trained_networks_predict_the_same_after_a_round_trip(device: Device, tm
         6, [8], 3, batch_norm=True, dropout=0.2, initializer=Normal(0.5)).layers
 
 
-def test_safetensors_corrupts_transposed_arrays_and_networks_are_saved_right(tmp_path: Path) -> None:
-    """The reason for the copy in ``save_network``; should the first half fail one day, the copy may go."""
+def test_safetensors_may_corrupt_transposed_arrays_and_networks_are_saved_right(tmp_path: Path) -> None:
+    """The reason for the copy in ``save_network``: 0.8 writes memory as it lies, 0.5 copies."""
     transposed = np.arange(6.0).reshape(2, 3).T
     save_file({"a": transposed}, tmp_path / "raw")
     raw = load_file(tmp_path / "raw")["a"]
     assert raw.shape == (3, 2)
-    assert raw.tolist() != transposed.tolist()
+    as_it_lies = transposed.ravel(order="K").reshape(3, 2)
+    assert raw.tolist() in (transposed.tolist(), as_it_lies.tolist())
+    assert version("safetensors").startswith("0.5") or raw.tolist() != transposed.tolist()
     arrays = {"W1": np.asfortranarray(np.arange(12.0).reshape(4, 3)), "b1": np.arange(6.0)[::2]}
     Network(mlp(4, [], 3), arrays).save(tmp_path / "network")
     assert_same(Network.load(tmp_path / "network").arrays, arrays)

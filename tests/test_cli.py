@@ -89,6 +89,10 @@ def test_divergence_is_exit_code_1(small: datasets.Dataset, capsys: pytest.Captu
     (["train", "--optimizer", "rmsprop"], "'sgd', 'adam', 'adamw'"),
     (["train", "--epochs", "1", "--steps", "1"], "not allowed with"),
     (["train", "--nesterov"], "--momentum above 0"),
+    (["train", "--optimizer", "adam", "--momentum", "0.9"], "--momentum belongs to --optimizer sgd"),
+    (["train", "--weight-decay", "0.1"], "--weight-decay belongs to --optimizer adamw"),
+    (["train", "--lr", "1e-6"], "--lr-min 1e-05 is above --lr 1e-06"),
+    (["train", "--data", "synthetic", "--images", "100", "--batch-norm", "--batch-size", "1"], "at least 2"),
     (["train", "--device", "gpu"], "'cpu', 'cuda', 'cuda:N' or 'auto'"),
     (["train", "--data", "/no/such/place"], "/no/such/place"),
     (["train", "--seed", "-1"], "at least 0"),
@@ -141,7 +145,7 @@ def test_gradcheck_all_as_json(method: str, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_data_tells_where_it_looked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "--data", str(tmp_path), "--json"]) == 1
+    assert main(["data", "--data", str(tmp_path), "--json"]) == 2
     result = json.loads(capsys.readouterr().out)
     assert result["found"] is False
     assert str(tmp_path) in result["places"][0]["path"]

@@ -117,11 +117,37 @@ def test_a_claim_can_fail() -> None:
 
 
 def test_difference_gives_an_interval() -> None:
-    told = claims.difference(np.array([1.0, 1.1, 1.2]), np.array([0.0, 0.0, 0.3]))
-    assert "+1 " in told
+    mean, margin, told = claims.difference(np.array([1.0, 1.1, 1.2]), np.array([0.0, 0.0, 0.3]))
+    assert mean == pytest.approx(1.0)
+    assert margin == pytest.approx(4.30 * 0.1 / 3**0.5)
     assert "over 3 seeds" in told
-    assert "do not tell" in claims.difference(np.array([1.0, -1.0]), np.zeros(2))
-    assert "one seed" in claims.difference(np.array([1.0]), np.zeros(1))
+    assert "do not tell" in claims.difference(np.array([1.0, -1.0]), np.zeros(2))[2]
+    mean, margin, told = claims.points(np.array([0.5]), np.array([0.5]), 10_000)
+    assert mean == 0.0
+    assert margin == pytest.approx(196 * 0.5**0.5 / 100)
+    assert "10,000 test images" in told
+
+
+@pytest.mark.parametrize(("mean", "margin", "verdict"), [
+    (1.0, 2.0, True), (-1.0, 2.0, None), (-1.0, 0.5, False), (-1.0, float("nan"), False),
+])
+def test_a_direction_fails_only_beyond_its_margin(mean: float, margin: float, verdict: bool | None) -> None:
+    assert claims.direction(mean, margin, rises=True) is verdict
+    assert claims.direction(-mean, margin, rises=False) is verdict
+
+
+def test_a_part_that_fails_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(job: Any) -> dict[str, Any]:
+        raise xpnet.DivergenceError("the loss was not finite")
+
+    monkeypatch.setitem(reproduce_report.PARTS, "table2", fails)
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: datasets.synthetic(train=100, validation=20, test=20))
+    monkeypatch.setattr(sys, "argv", ["reproduce_report.py", "--out", str(tmp_path), "--only", "table2, table1,table1"])
+    assert reproduce_report.main() == 1
+    assert "table2 failed: the loss was not finite" in capsys.readouterr().err
+    assert len(json.loads((tmp_path / "results.json").read_text("utf-8"))["gradient_check"]) == 32
 
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -136,6 +162,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_wrong_arguments(arguments: list[str], words: str, tmp_path: Path) -> None:
     done = run("reproduce_report.py", "--quick", "--out", str(tmp_path), *arguments)
     assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from xpnet import random
 from xpnet.backend import Device, to_numpy
+from xpnet.hyper import describe
 from xpnet.initializers import He, Normal, Xavier
 from xpnet.layers import BatchNorm, Dropout, Linear, ReLU, Standardize
-from xpnet.network import Network, Sequential, describe, mlp
+from xpnet.network import Network, Sequential, mlp
 
 
 def initial(network: Sequential, device: Device, models: tuple[int, ...] = (), dtype: str = "float64") -> Any:
@@ -67,10 +68,26 @@ def test_batch_norm_may_come_before_any_dense_layer() -> None:
     assert network.shapes["gamma2"] == (2,)
 
 
-@pytest.mark.parametrize(("features", "layers"), [(0, [ReLU()]), (4, [])], ids=["no features", "no layers"])
-def test_empty_networks_are_refused(features: int, layers: list[Any]) -> None:
-    with pytest.raises(ValueError, match="expected at least 1 feature and 1 layer, got"):
+@pytest.mark.parametrize(("features", "layers", "words"), [
+    (0, [Linear(2)], "in_features of at least 1, got 0"),
+    (4, [], "at least one layer with parameters"),
+    (4, [ReLU()], "at least one layer with parameters"),
+    (4, [Linear(4), Standardize()], "Standardize scales the input, so it comes first, not at place 1"),
+], ids=["no features", "no layers", "no parameters", "late Standardize"])
+def test_networks_that_make_no_sense_are_refused(features: int, layers: list[Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         Sequential(features, layers)
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda: Sequential(4, [ReLU]), r"expected layers, got .* at place 0; make it, like ReLU\(\)"),
+    (lambda: Sequential(2.5, [Linear(1)]), "in_features as an integer, got 2.5"),
+    (lambda: mlp(4, 5, 2), r"hidden widths as a sequence, like \[50, 50\], got 5"),
+    (lambda: mlp(4, [5], 2, initializer="he"), "expected an initializer, like xpnet.He"),
+], ids=["class", "float", "one width", "name"])
+def test_things_of_the_wrong_kind_are_refused(make: Callable[[], Any], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        make()
 
 
 def test_initial_values_are_draws_of_the_seed_and_the_name(device: Device) -> None:

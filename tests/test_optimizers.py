@@ -11,7 +11,7 @@ import pytest
 from helpers import assert_close, draw, eps
 
 from xpnet.backend import Device, to_numpy
-from xpnet.network import bind
+from xpnet.hyper import bind
 from xpnet.optimizers import SGD, Adam, AdamW
 
 STEPS, SIZE = 8, 5

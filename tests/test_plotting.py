@@ -260,5 +260,5 @@ def test_matplotlib_is_imported_only_to_draw_and_pyplot_never() -> None:
         "import sys; from xpnet import plotting; assert 'matplotlib' not in sys.modules; "
         "plotting.confusion([[1]], ['a']); assert 'matplotlib.pyplot' not in sys.modules; print('fine')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "fine"), done.stderr

@@ -100,10 +100,10 @@ def test_one_bound_may_be_an_array() -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: CyclicLR(0.0, 1.0, 0), "step_size must be at least 1 update, got 0"),
-        (lambda: CyclicLR(step_size=-3), "step_size must be at least 1 update, got -3"),
-        (lambda: Step(0.1, 0), "step_size must be at least 1 update, got 0"),
-        (lambda: Cosine(0.1, 0), "steps must be at least 1 update, got 0"),
+        (lambda: CyclicLR(0.0, 1.0, 0), "expected step_size of at least 1, got 0"),
+        (lambda: CyclicLR(step_size=-3), "expected step_size of at least 1, got -3"),
+        (lambda: Step(0.1, 0), "expected step_size of at least 1, got 0"),
+        (lambda: Cosine(0.1, 0), "expected steps of at least 1, got 0"),
     ],
     ids=["cyclic", "cyclic negative", "step", "cosine"],
 )

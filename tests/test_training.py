@@ -193,7 +193,7 @@ def test_a_batch_larger_than_the_data_is_the_data(device: Device) -> None:
 
 def test_a_training_batch_of_one_with_batch_norm_is_refused(device: Device) -> None:
     x, y = blobs(device, 10)
-    with pytest.raises(ValueError, match="BatchNorm: expected at least 2 examples in a training batch, got 1"):
+    with pytest.raises(ValueError, match="batch_size of at least 2, since one example has no variance"):
         make(batch_size=1).fit(x, y, steps=1)
     assert make(network=mlp(6, [4], 3), batch_size=1).fit(x, y, steps=3)["step"][-1] == 3
 
@@ -527,7 +527,7 @@ def test_errors_in_validation_data_say_so(device: Device) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"batch_size": 0}, "batch_size: expected at least 1 example, got 0"),
+        ({"batch_size": 0}, "expected batch_size of at least 1, got 0"),
         ({"dtype": "float16"}, "dtype: expected 'float32' or 'float64', got 'float16'"),
         ({"divergence": "ignore"}, "divergence: expected 'raise' or 'record', got 'ignore'"),
         ({"device": "gpu"}, "expected the device 'cpu', 'cuda', 'cuda:N' or 'auto', got 'gpu'"),

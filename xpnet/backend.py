@@ -190,7 +190,7 @@ class Device:
     def __init__(self, name: str = "cpu") -> None:
         self.why = ""
         kind, colon, index = str(name).partition(":")
-        if kind not in ("cpu", "cuda", "auto") or (colon and (kind != "cuda" or not index.isdigit())):
+        if kind not in ("cpu", "cuda", "auto") or (colon and (kind != "cuda" or not index.isdecimal())):
             raise ValueError(f"expected the device 'cpu', 'cuda', 'cuda:N' or 'auto', got {name!r}")
         if kind == "auto":
             try:
@@ -256,7 +256,7 @@ class Device:
     @property
     def is_host(self) -> bool:
         """Whether arrays here are computed by the calling thread, as on a CPU, rather than queued."""
-        return not self.name.startswith("cuda")
+        return "cuda" not in self.name
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Device) and self.name == other.name
@@ -286,7 +286,7 @@ class Device:
         OutOfMemoryError
             Where what is done inside asks for more memory than there is.
         """
-        with contextlib.nullcontext() if self.is_host else self.native:
+        with self.native if self.name.startswith("cuda") else contextlib.nullcontext():
             try:
                 yield
             except OutOfMemoryError:

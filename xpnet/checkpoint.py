@@ -33,9 +33,14 @@ def save_network(path: str | Path, network: Network) -> None:
     # C-ordered copies: safetensors writes a transposed view's memory as it lies, which is silently wrong.
     arrays = {name: np.array(to_numpy(a), order="C") for name, a in network.arrays.items()}
     metadata = {"format": _FORMAT, "architecture": json.dumps(network.architecture.config(), default=_plain)}
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no directory {path.parent} to write {path.name} to")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(arrays, temporary, metadata)
+        mask = os.umask(0)  # safetensors gives its files to their owner alone
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

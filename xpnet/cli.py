@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any, NoReturn
 from . import __version__, datasets, gradcheck
 from .backend import Device, DeviceError, survey
 from .callbacks import JSONLines, Progress
+from .hyper import describe
 from .initializers import He, Normal, Xavier
-from .network import describe, mlp
+from .network import mlp
 from .optimizers import SGD, Adam, AdamW
 from .schedules import Constant, Cosine, CyclicLR, Step
 from .training import Trainer
@@ -101,9 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--standardize", action=argparse.BooleanOptionalAction, default=True, help="standardise the pixels")
     add("--initializer", type=_initializer, default="he", help="he, xavier or normal:SIGMA")
     add("--optimizer", choices=("sgd", "adam", "adamw"), default="sgd")
-    add("--momentum", type=_number(float, 0, below=1), default=0.0, help="of sgd")
+    add("--momentum", type=_number(float, 0, below=1), help="of sgd; 0 by default")
     add("--nesterov", action="store_true", help="Nesterov's momentum")
-    add("--weight-decay", type=_number(float, 0), default=1e-2, help="of adamw")
+    add("--weight-decay", type=_number(float, 0), help="of adamw; 0.01 by default")
     add("--schedule", choices=("cyclic", "constant", "step", "cosine"), default="cyclic")
     add("--lr", type=_RATE, default=1e-1, help="the (highest) learning rate")
     add("--lr-min", type=_number(float, 0), default=1e-5, help="the lowest, of cyclic and cosine")
@@ -149,8 +151,13 @@ def _show(arguments: argparse.Namespace, result: Any, text: str) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     a = arguments
+    for name, owner in (("momentum", "sgd"), ("nesterov", "sgd"), ("weight_decay", "adamw")):
+        if getattr(a, name) and a.optimizer != owner:
+            raise ValueError(f"--{name.replace('_', '-')} belongs to --optimizer {owner}, not {a.optimizer}")
     if a.nesterov and not a.momentum:
         raise ValueError("--nesterov needs --momentum above 0")
+    if a.schedule in ("cyclic", "cosine") and a.lr_min > a.lr:
+        raise ValueError(f"--lr-min {a.lr_min:g} is above --lr {a.lr:g}")
     device = Device(a.device)
     if a.out and (a.out / "config.json").exists():
         raise FileExistsError(f"{a.out} already holds a run: choose another --out, or remove it")
@@ -158,8 +165,9 @@ def _train(arguments: argparse.Namespace) -> int:
     features, classes = data.train.x.shape[1], len(data.classes)
     network = mlp(features, a.hidden, classes, batch_norm=a.batch_norm, dropout=a.dropout, initializer=a.initializer,
                   standardize=a.standardize)
-    optimizers: dict[str, Any] = {"sgd": SGD(a.momentum, a.nesterov), "adam": Adam(),
-                                  "adamw": AdamW(weight_decay=a.weight_decay)}
+    optimizers: dict[str, Any] = {
+        "sgd": SGD(a.momentum or 0.0, a.nesterov), "adam": Adam(),
+        "adamw": AdamW(weight_decay=1e-2 if a.weight_decay is None else a.weight_decay)}
     optimizer = optimizers[a.optimizer]
     per_epoch = -(-len(data.train.y) // min(a.batch_size, len(data.train.y)))
     steps = a.steps or max(1, round(a.epochs * per_epoch))
@@ -167,16 +175,15 @@ def _train(arguments: argparse.Namespace) -> int:
     schedules: dict[str, Any] = {"cyclic": CyclicLR(a.lr_min, a.lr, size), "constant": Constant(a.lr),
                                  "step": Step(a.lr, size), "cosine": Cosine(a.lr, steps, a.lr_min)}
     schedule = schedules[a.schedule]
-    callbacks: list[Any] = [Progress()]
+    callbacks: list[Any] = [Progress()] + ([JSONLines(a.out / "history.jsonl")] if a.out else [])
+    trainer = Trainer(network, optimizer=optimizer, schedule=schedule, l2=a.l2, batch_size=a.batch_size,
+                      seed=a.seed, dtype=a.dtype, device=device, callbacks=callbacks)
     config = {"version": __version__, "data": data.name, "source": data.source, "network": network.config(),
               "optimizer": describe(optimizer), "schedule": describe(schedule), "l2": a.l2,
               "batch_size": a.batch_size, "steps": steps, "seed": a.seed, "dtype": a.dtype, "device": device.name}
     if a.out:
         a.out.mkdir(parents=True, exist_ok=True)
         (a.out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        callbacks.append(JSONLines(a.out / "history.jsonl"))
-    trainer = Trainer(network, optimizer=optimizer, schedule=schedule, l2=a.l2, batch_size=a.batch_size,
-                      seed=a.seed, dtype=a.dtype, device=device, callbacks=callbacks)
     if not a.json:
         print(f"data: {data.name}, {data.source}; device: {device.name} {device.why}".rstrip())
     history = trainer.fit(*data.train, steps=steps, validation=data.validation, evaluate_every=a.evaluate_every)
@@ -228,17 +235,19 @@ def _cell(value: Any) -> str:
 
 
 def _data(arguments: argparse.Namespace) -> int:
-    fetched = str(datasets.download_cifar10(progress=sys.stderr.isatty())) if arguments.download else None
+    fetched = None
+    if arguments.download:
+        fetched = str(datasets.download_cifar10(arguments.data, progress=sys.stderr.isatty()))
     places = [{k: v if isinstance(v, bool | None) else str(v) for k, v in place.items()}
               for place in datasets.search_places(arguments.data)]
     found = any(place["found"] for place in places)
     lines = [f"fetched {fetched}"] if fetched else []
     lines += [f"{'found  ' if p['found'] else 'missing'}  {p['place']}: {p['path']} ({p['detail'] or p['layout']})"
               for p in places]
-    if not found:
+    if not found and not arguments.data:
         lines.append("without CIFAR-10 the embedded synthetic images are used; fetch it with: xpnet data --download")
     _show(arguments, {"places": places, "found": found, "downloaded": fetched}, "\n".join(lines))
-    return 0 if found or not arguments.data else 1
+    return 0 if found or not arguments.data else 2
 
 
 def _devices(arguments: argparse.Namespace) -> int:
@@ -253,7 +262,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except (ValueError, TypeError, OSError, ImportError, DeviceError) as error:
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who reads has enough
+        return 1
+    except (ValueError, TypeError, OSError, ImportError, DeviceError, MemoryError) as error:
         print(f"xpnet {arguments.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except ArithmeticError as error:

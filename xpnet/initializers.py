@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .hyper import check_range
+
 __all__ = ["He", "Initializer", "Normal", "Xavier"]
 
 
@@ -58,6 +60,9 @@ class Normal:
     """
 
     sigma: Any
+
+    def __post_init__(self) -> None:
+        check_range("Normal", "sigma", self.sigma)
 
     def std(self, fan_in: int, fan_out: int) -> Any:
         """Give sigma."""

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .backend import Array, constant, is_complex, matmul, namespace, real, to_numpy
+from .backend import Array, constant, is_complex, matmul, namespace, real
+from .hyper import at_least_1, check_range
 from .initializers import He, Initializer
 
 __all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "Linear", "ReLU", "Standardize", "layer"]
@@ -108,8 +109,7 @@ class Linear(Layer):
     weights: ClassVar[tuple[str, ...]] = ("W",)
 
     def __post_init__(self) -> None:
-        if self.out_width < 1:
-            raise ValueError(f"Linear: expected at least 1 output, got out_width={self.out_width}")
+        at_least_1("Linear", "out_width", self.out_width)
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         """Give the shapes of W (in, out) and b (out,)."""
@@ -162,6 +162,10 @@ class BatchNorm(Layer):
     eps: float = 1e-5
     parameters: ClassVar[tuple[str, ...]] = ("gamma", "beta")
     statistics: ClassVar[tuple[str, ...]] = ("mean", "var")
+
+    def __post_init__(self) -> None:
+        check_range("BatchNorm", "momentum", self.momentum, below=1.0)
+        check_range("BatchNorm", "eps", self.eps)
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         """Give the shape (features,) of all four arrays."""
@@ -242,9 +246,7 @@ class Dropout(Layer):
     noisy: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        rates = to_numpy(self.rate)
-        if not ((rates >= 0.0) & (rates < 1.0)).all():
-            raise ValueError(f"Dropout: expected a rate of at least 0 and below 1, got {self.rate}")
+        check_range("Dropout", "rate", self.rate, below=1.0)
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Drop inputs where ``noise`` (uniform in [0, 1), of x's shape or broadcasting to it) is below rate."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import random
-from .backend import Array, Device, check_same_device, namespace
+from .backend import Array, Device, check_same_device, from_dlpack, namespace
 from .batches import blocks
 from .buffers import Buffers
+from .hyper import at_least_1, bind, describe, is_array, lengths, pick
 from .initializers import He, Initializer
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
 from .losses import softmax
@@ -42,8 +42,14 @@ class Sequential:
     """
 
     def __init__(self, in_features: int, layers: Sequence[Layer]) -> None:
-        if in_features < 1 or not layers:
-            raise ValueError(f"expected at least 1 feature and 1 layer, got {in_features} and {len(layers)}")
+        at_least_1("Sequential", "in_features", in_features)
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Sequential: expected layers, got {layer!r} at place {i}; make it, like ReLU()")
+            if i and isinstance(layer, Standardize):
+                raise ValueError(f"Sequential: Standardize scales the input, so it comes first, not at place {i}")
+        if not any(layer.parameters for layer in layers):
+            raise ValueError("Sequential: expected at least one layer with parameters, like Linear, got none")
         self.in_features, self.layers = in_features, tuple(layers)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.widths: list[int] = []  # of each layer's input
@@ -74,8 +80,7 @@ class Sequential:
 
     def models(self) -> tuple[int, ...]:
         """Give the model axis that the layers' own hyper-parameters have, () for none."""
-        values = [v for x in self.layers for v in (*vars(x).values(), *vars(vars(x).get("initializer")or x).values())]
-        sizes = {len(v) for v in values if is_array(v)}
+        sizes = {size for layer in self.layers for _, size in lengths(layer)}
         if len(sizes) > 1:
             raise ValueError(f"expected hyper-parameter arrays of one length, got lengths {sorted(sizes)}")
         return tuple(sizes)
@@ -175,38 +180,6 @@ class Sequential:
         return {"in_features": self.in_features, "layers": [describe(layer) for layer in self.layers]}
 
 
-def is_array(value: Any) -> bool:
-    """Tell whether a hyper-parameter has a model axis."""
-    return hasattr(value, "__len__") and not isinstance(value, str)
-
-
-def bind(thing: Any, device: Device, dtype: str, *, axes: int) -> Any:
-    """Give a copy of a dataclass with its sequences as arrays (models, 1, ...) on ``device``: ``axes`` ones.
-
-    NumPy's scalars become Python's, which leave float32 arrays float32.
-    """
-    values = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing)}
-    bound = {name: device.asarray(v, dtype)[(..., *[None] * axes)] for name, v in values.items() if is_array(v)}
-    bound |= {name: v.item() for name, v in values.items() if hasattr(v, "item") and not is_array(v)}
-    return dataclasses.replace(thing, **bound) if bound else thing
-
-
-def pick(thing: Any, index: int) -> Any:
-    """Give a copy of a dataclass, and of those in it, with entry ``index`` in place of each sequence."""
-    if not dataclasses.is_dataclass(thing):
-        return thing[index] if is_array(thing) else thing
-    fields = {f.name: pick(getattr(thing, f.name), index) for f in dataclasses.fields(thing)}
-    return dataclasses.replace(thing, **fields)  # type: ignore[type-var]
-
-
-def describe(thing: Any) -> Any:
-    """Describe a layer, initializer, optimiser or schedule in plain values: its type and its fields."""
-    if dataclasses.is_dataclass(thing):
-        fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
-        return {"type": type(thing).__name__, **fields}
-    return [describe(v) for v in thing] if is_array(thing) else thing
-
-
 def mlp(
     in_features: int,
     hidden: Sequence[int],
@@ -239,6 +212,10 @@ def mlp(
     Sequential
     """
     weights = initializer or He()
+    if not hasattr(weights, "std"):
+        raise TypeError(f"mlp: expected an initializer, like xpnet.He(), got {initializer!r}")
+    if not hasattr(hidden, "__len__"):
+        raise TypeError(f"mlp: expected the hidden widths as a sequence, like [50, 50], got {hidden!r}")
     layers: list[Layer] = [Standardize()] if standardize else []
     for width in hidden:
         layers.append(Linear(width, weights))
@@ -285,7 +262,7 @@ class Network:
         ValueError
             If x has another width or lies on another device.
         """
-        x = check_features(x, self.architecture, self.device)
+        x = check_features(from_dlpack(x) if hasattr(x, "__dlpack__") else x, self.architecture, self.device)
         xp, dtype = self.device.xp, self.arrays[self.architecture.parameters[0]].dtype
         parts = []
         with self.device.activate():
@@ -296,11 +273,13 @@ class Network:
 
     def predict_proba(self, x: Array) -> Array:
         """Give the classes' probabilities (*models, n, classes)."""
-        return softmax(self(x))
+        with self.device.activate():
+            return softmax(self(x))
 
     def predict(self, x: Array) -> Array:
         """Give the index of the likeliest class (*models, n)."""
-        return self.device.xp.argmax(self(x), axis=-1)
+        with self.device.activate():
+            return self.device.xp.argmax(self(x), axis=-1)
 
     def member(self, index: int) -> Network:
         """Give one model of several as an ordinary network."""

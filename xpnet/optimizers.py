@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .backend import Array, namespace
+from .hyper import check_range
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
@@ -52,6 +53,9 @@ class SGD:
     momentum: Any = 0.0
     nesterov: bool = False
 
+    def __post_init__(self) -> None:
+        check_range("SGD", "momentum", self.momentum, below=1.0)
+
     @property
     def slots(self) -> tuple[str, ...]:
         """The velocity, where there is momentum."""
@@ -91,6 +95,11 @@ class Adam:
     beta2: Any = 0.999
     eps: float = 1e-8
 
+    def __post_init__(self) -> None:
+        for name in ("beta1", "beta2"):
+            check_range(type(self).__name__, name, getattr(self, name), below=1.0)
+        check_range(type(self).__name__, "eps", self.eps)
+
     @property
     def slots(self) -> tuple[str, ...]:
         """The first and the second moment."""
@@ -121,6 +130,10 @@ class AdamW(Adam):
     """
 
     weight_decay: Any = 1e-2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("AdamW", "weight_decay", self.weight_decay)
 
     def update(self, w: Array, g: Array, slots: Mapping[str, Array], lr: Any, l2: Any, step: int) -> None:
         """Change ``w`` and the moments in place."""

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .hyper import at_least_1, check_range
+
 __all__ = ["Constant", "Cosine", "CyclicLR", "Schedule", "Step"]
 
 
@@ -19,11 +21,6 @@ class Schedule(Protocol):
     def __call__(self, step: int) -> Any:
         """Give the rate of update ``step``."""
         ...
-
-
-def _positive(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1 update, got {value}")
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,9 @@ class Constant:
     """
 
     eta: Any
+
+    def __post_init__(self) -> None:
+        check_range("Constant", "eta", self.eta)
 
     def __call__(self, step: int) -> Any:
         """Give the rate of update ``step``."""
@@ -62,7 +62,9 @@ class CyclicLR:
     step_size: int = 2250
 
     def __post_init__(self) -> None:
-        _positive("step_size", self.step_size)
+        for name in ("eta_min", "eta_max"):
+            check_range("CyclicLR", name, getattr(self, name))
+        at_least_1("CyclicLR", "step_size", self.step_size)
 
     def __call__(self, step: int) -> Any:
         """Give the rate of update ``step``."""
@@ -90,15 +92,17 @@ class Step:
     gamma: Any = 0.1
 
     def __post_init__(self) -> None:
-        if isinstance(self.step_size, int):
-            _positive("step_size", self.step_size)
+        for name in ("eta", "gamma"):
+            check_range("Step", name, getattr(self, name))
+        if not isinstance(self.step_size, Sequence):
+            at_least_1("Step", "step_size", self.step_size)
 
     def __call__(self, step: int) -> Any:
         """Give the rate of update ``step``."""
-        if isinstance(self.step_size, int):
-            drops = step // self.step_size
-        else:
+        if isinstance(self.step_size, Sequence):
             drops = sum(step >= at for at in self.step_size)
+        else:
+            drops = step // self.step_size
         return self.eta * self.gamma**drops
 
 
@@ -124,7 +128,9 @@ class Cosine:
     eta_min: Any = 0.0
 
     def __post_init__(self) -> None:
-        _positive("steps", self.steps)
+        for name in ("eta_max", "eta_min"):
+            check_range("Cosine", name, getattr(self, name))
+        at_least_1("Cosine", "steps", self.steps)
 
     def __call__(self, step: int) -> Any:
         """Give the rate of update ``step``."""

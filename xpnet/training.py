@@ -10,9 +10,10 @@ from .backend import Array, Device, check_same_device, from_dlpack, namespace, t
 from .batches import Batches, blocks, fill
 from .callbacks import Callback
 from .history import History
+from .hyper import at_least_1, bind, check_range, hosted, is_array, lengths
 from .layers import BatchNorm, Standardize
 from .losses import SoftmaxCrossEntropy, l2_penalty
-from .network import Network, Sequential, bind, check_features, is_array
+from .network import Network, Sequential, check_features
 from .optimizers import SGD, Optimizer
 from .schedules import Constant, Schedule
 
@@ -78,14 +79,24 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         divergence: str = "raise",
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size: expected at least 1 example, got {batch_size}")
+        given: Any = architecture
+        if not isinstance(given, Sequential):
+            raise TypeError(f"Trainer: expected a Sequential, like xpnet.mlp(...), got {given!r}")
+        rule: Any = optimizer or SGD()
+        if isinstance(rule, type) or not hasattr(rule, "update"):
+            raise TypeError(f"Trainer: expected an optimizer, like xpnet.SGD(), got {optimizer!r}")
+        at_least_1("Trainer", "batch_size", batch_size)
+        if batch_size == 1 and any(isinstance(layer, BatchNorm) for layer in architecture.layers):
+            raise ValueError("Trainer: batch norm needs a batch_size of at least 2, since one example has no variance")
+        check_range("Trainer", "l2", l2)
+        check_range("Trainer", "seed", seed)
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
         if divergence not in ("raise", "record"):
             raise ValueError(f"divergence: expected 'raise' or 'record', got {divergence!r}")
-        self.architecture, self.optimizer = architecture, optimizer or SGD()
-        self.schedule: Schedule = schedule if callable(schedule) else Constant(schedule)
+        self.architecture: Sequential = architecture
+        self.optimizer: Optimizer = rule
+        self.schedule: Schedule = hosted(schedule if callable(schedule) else Constant(schedule))
         self.loss = SoftmaxCrossEntropy()
         self.l2, self.batch_size, self.seed, self.dtype = l2, batch_size, seed, dtype
         first: Any = seed[0] if is_array(seed) else seed  # type: ignore[index]
@@ -101,12 +112,10 @@ class Trainer:
 
     def _model_axis(self) -> tuple[int, ...]:
         """Find how many models the hyper-parameters describe."""
-        owners = (self.optimizer, self.schedule)
-        sizes: dict[str, int] = {name: len(v) for owner in owners for name, v in vars(owner).items()
-                                 if is_array(v) and name != "step_size"}
-        own: dict[str, Any] = {"l2": self.l2, "seed": self.seed}
-        sizes |= {name: len(v) for name, v in own.items() if is_array(v)}
-        sizes |= dict.fromkeys(["network"], *self.architecture.models()) if self.architecture.models() else {}
+        own = {"l2": self.l2, "seed": self.seed, "learning rate": self.schedule(0)}
+        sizes = dict(lengths(self.optimizer)) | {name: len(v) for name, v in own.items() if is_array(v)}
+        for size in self.architecture.models():
+            sizes["network"] = size
         if len(set(sizes.values())) > 1:
             raise ValueError(f"expected hyper-parameters of one length (the number of models), got {sizes}")
         return tuple(set(sizes.values()))
@@ -209,7 +218,14 @@ class Trainer:
             If a loss is not finite (``divergence="raise"``, or every model diverged).
         """
         if (steps is None) == (epochs is None):
-            raise ValueError("expected either steps= or epochs=, got both or neither")
+            raise ValueError("fit: expected either steps= or epochs=, got both or neither")
+        check_range("fit", "steps or epochs", steps if epochs is None else epochs)
+        for name, count in (("evaluate_every", evaluate_every), ("train_sample", train_sample)):
+            if count is not None:
+                at_least_1("fit", name, count)
+        pair: Any = validation
+        if not (pair is None or (isinstance(pair, Sequence) and len(pair) == 2)):
+            raise TypeError("fit: expected validation=(features, labels)")
         device = self.device or check_same_device(x=from_dlpack(x), y=from_dlpack(y))
         x, y = self._examples(x, y, device, "")
         held_out = self._examples(*validation, device, "validation ") if validation else None
@@ -250,26 +266,27 @@ class Trainer:
         else:
             rates = [float(rate) for rate in rates]  # a NumPy scalar would make float64 of float32
         shapes = self._network.noise_shapes(batches.size)
-        for t, (x, targets) in zip(range(first, until), batches.run(first, until), strict=True):
-            noise = {name: device.asarray(random.uniform(self.seed, name, t, (x.shape[0], k)), self.dtype)
-                     for name, (_, k) in shapes.items()}
-            losses.append(self.update(x, targets, rates[t - first], noise))
-        host = to_numpy(device.xp.stack(losses))
-        self.history.batch_loss += list(host) if self.models else host.tolist()
+        try:
+            for t, (x, targets) in zip(range(first, until), batches.run(first, until), strict=True):
+                noise = {name: device.asarray(random.uniform(self.seed, name, t, (x.shape[0], k)), self.dtype)
+                         for name, (_, k) in shapes.items()}
+                losses.append(self.update(x, targets, rates[t - first], noise))
+        finally:  # an interruption loses nothing that was measured
+            host = to_numpy(device.xp.stack(losses)) if losses else to_numpy([])
+            self.history.batch_loss += list(host) if self.models else host.tolist()
         self._look_for_divergence(host, first)
 
-    def _look_for_divergence(self, losses: Any, first: int) -> None:
+    def _look_for_divergence(self, losses: Any, first: int, what: str = "loss") -> None:
         """Note each model's first non-finite loss among ``losses`` (updates, *models), and raise as asked."""
-        for model in range(self.models[0] if self.models else 1):
-            column = losses[:, model] if self.models else losses
-            bad = abs(column) < float("inf")  # false for NaN too
-            if not bad.all():
-                self.diverged.setdefault(model, first + int(bad.argmin()))
-        everything = len(self.diverged) == (self.models[0] if self.models else 1)
-        if self.diverged and (everything or self.divergence == "raise"):
+        models = self.models[0] if self.models else 1
+        for model in range(models):
+            finite = abs(losses.reshape(-1, models)[:, model]) < float("inf")  # false for NaN too
+            if not finite.all():
+                self.diverged.setdefault(model, first + int(finite.argmin()))
+        if self.diverged and (len(self.diverged) == models or self.divergence == "raise"):
             model, step = min(self.diverged.items(), key=lambda item: item[1])
             raise DivergenceError(
-                f"the loss of {f'model {model}' if self.models else 'the network'} was not finite at update {step} "
+                f"the {what} of {f'model {model}' if self.models else 'the network'} was not finite at update {step} "
                 f"(learning rate {to_numpy(self.schedule(step))}); lower the rate, or check the features for NaN"
             )
 
@@ -306,11 +323,16 @@ class Trainer:
         for name, (x, y) in data.items():
             row |= {f"{name}_{key}": value for key, value in self._evaluate(x, y).items()}
         self.history.rows.append(row)
+        for name in data:
+            self._look_for_divergence(to_numpy(row[f"{name}_loss"]), self.step, f"{name} loss")
         return any([callback.on_evaluation(self, row) for callback in self.callbacks])
 
     def _examples(self, x: Array, y: Array, device: Device, what: str) -> tuple[Array, Array]:
         """Bring features and labels to the device, if one was asked for, and see that they fit."""
-        x, y = from_dlpack(x), from_dlpack(y)
+        with device.activate():
+            return self._checked(from_dlpack(x), from_dlpack(y), device, what)
+
+    def _checked(self, x: Array, y: Array, device: Device, what: str) -> tuple[Array, Array]:
         if self._moves_data:
             x, y = (a if Device.of(a) == device else device.asarray(a) for a in (x, y))
         x, xp = check_features(x, self.architecture, device), device.xp

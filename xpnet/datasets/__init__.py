@@ -54,7 +54,7 @@ def load(
     Raises
     ------
     DataNotFoundError
-        If CIFAR-10 was named and is not there.
+        If CIFAR-10 was named, by ``data`` or by the environment's XPNET_DATA, and is not there.
     TruncatedDataError, CorruptDataError, HTMLDataError
         If a file of CIFAR-10 is damaged; never passed over in favour of the synthetic set.
     ValueError
@@ -63,6 +63,8 @@ def load(
     sizes = {"train": train, "validation": validation, "test": test}
     chosen = {name: size for name, size in sizes.items() if size is not None}
     if data is None and not download and not any(place["found"] for place in search_places()):
+        if os.environ.get("XPNET_DATA"):
+            return cifar10()  # named, and not there: that is an error
         data = "synthetic"
     if isinstance(data, str) and data == "synthetic":
         return synthetic(**chosen, seed=seed)
