@@ -28,8 +28,7 @@ from xpnet import (
     random,
 )
 from xpnet.backend import Device, to_numpy
-from xpnet.batches import Batches, blocks
-from xpnet.training import moments
+from xpnet.batches import Batches, blocks, moments
 
 
 def make(**options: Any) -> Trainer:

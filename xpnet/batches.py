@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from . import random
 from .backend import Array, Device, namespace
 
-__all__ = ["Batches", "blocks", "fill"]
+__all__ = ["Batches", "blocks", "fill", "moments"]
 
 AHEAD = 4  # batches prepared at a time: the thread is woken less often
 
@@ -28,6 +28,21 @@ def fill(room: Array, x: Array, scaling: tuple[Array, Array] | None) -> Array:
         room -= scaling[0]
         room *= scaling[1]
     return room
+
+
+def moments(x: Array, device: Device, dtype: str) -> tuple[Array, Array]:
+    """Give each feature's mean and 1 / standard deviation (1 where it does not vary), as ``dtype``.
+
+    In two passes and in float64, block by block: integers stay as they are in memory.
+    """
+    xp, n = device.xp, x.shape[0]
+    mean = sum(xp.sum(xp.astype(x[rows, :], xp.float64), axis=0) for rows in blocks(n)) / n
+    var = sum(xp.sum((xp.astype(x[rows, :], xp.float64) - mean) ** 2, axis=0) for rows in blocks(n)) / n
+    # Rounding leaves a constant feature a variance of about eps * mean^2: it counts as none.
+    varies = var > (xp.finfo(xp.float64).eps * n) * mean**2
+    inverse = 1.0 / xp.sqrt(xp.where(varies, var, 1.0))
+    kind = getattr(xp, dtype)
+    return xp.astype(mean, kind), xp.astype(inverse, kind)
 
 
 class Batches:

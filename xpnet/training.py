@@ -7,7 +7,7 @@ from typing import Any
 
 from . import random
 from .backend import Array, Device, check_same_device, from_dlpack, namespace, to_numpy
-from .batches import Batches, blocks, fill
+from .batches import Batches, blocks, fill, moments
 from .callbacks import Callback
 from .history import History
 from .hyper import at_least_1, bind, check_range, hosted, is_array, lengths
@@ -351,18 +351,3 @@ class Trainer:
                 f"{self.architecture.out_features} outputs), got {low} to {high}"
             )
         return x, xp.astype(y, xp.int64, copy=False)
-
-
-def moments(x: Array, device: Device, dtype: str) -> tuple[Array, Array]:
-    """Give each feature's mean and 1 / standard deviation (1 where it does not vary), as ``dtype``.
-
-    In two passes and in float64, block by block: integers stay as they are in memory.
-    """
-    xp, n = device.xp, x.shape[0]
-    mean = sum(xp.sum(xp.astype(x[rows, :], xp.float64), axis=0) for rows in blocks(n)) / n
-    var = sum(xp.sum((xp.astype(x[rows, :], xp.float64) - mean) ** 2, axis=0) for rows in blocks(n)) / n
-    # Rounding leaves a constant feature a variance of about eps * mean^2: it counts as none.
-    varies = var > (xp.finfo(xp.float64).eps * n) * mean**2
-    inverse = 1.0 / xp.sqrt(xp.where(varies, var, 1.0))
-    kind = getattr(xp, dtype)
-    return xp.astype(mean, kind), xp.astype(inverse, kind)
