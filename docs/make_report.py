@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "examples"))
+import claims  # noqa: E402
+
 SIGNS = {True: "holds", False: "**does not hold**", None: "not told"}
 HEAD = """# The report, measured again
 
-Made by `python docs/make_report.py` from the runs below. `report.html`, which each run writes, has all of it: the
+Made by `python docs/make_report.py DIR DIR3` from the runs below. `report.html`, which each run writes, has all of it: the
 tables, the figures to zoom, and the remarks to each claim.
 """
 JPEG = ("The images are a public JPEG copy of CIFAR-10 (quality 75), whose pixels are a little off the official ones: "
@@ -31,7 +34,7 @@ def section(run: Path) -> str:
         f"NumPy {environment['numpy']}, Python {environment['python']}.\n",
         "| claim | verdict | reported | measured | remark |", "| --- | --- | --- | --- | --- |",
         *[f"| {row['claim']} | {SIGNS[row['holds']]} | {row['reported']} | {row['measured']} | {row['remark']} |"
-          for row in results["claims"]],
+          for row in claims.judge(results)],
         "\n| figure | hidden layers | batch norm | final training loss | test accuracy |",
         "| --- | --- | --- | --- | --- |",
         *[f"| {row['figure']} | {row['hidden']} | {'yes' if row['batch_norm'] else 'no'} | "
