@@ -15,8 +15,8 @@ import claims  # noqa: E402
 SIGNS = {True: "holds", False: "**does not hold**", None: "not told"}
 HEAD = """# The report, measured again
 
-Made by `python docs/make_report.py DIR DIR3` from the runs below. `report.html`, which each run writes, has all of it: the
-tables, the figures to zoom, and the remarks to each claim.
+Made by `python docs/make_report.py DIR DIR3` from the runs below, DIR of one seed and DIR3 of three.
+`report.html`, which each run writes, has all of it: the tables, the figures to zoom, and the remarks to each claim.
 """
 JPEG = ("The images are a public JPEG copy of CIFAR-10 (quality 75), whose pixels are a little off the official ones: "
         "accuracies are comparable with published ones, to within such differences.\n")
