@@ -103,7 +103,7 @@ def real(x: Array) -> Array:
 
 def to_numpy(x: Array) -> np.ndarray:
     """Give ``x`` as a NumPy array on the host (a copy only where the device is another one)."""
-    if isinstance(x, np.ndarray | np.generic | float | int | list | tuple):
+    if isinstance(x, np.ndarray | np.generic | float | int | list | tuple | range):
         return np.asarray(x)
     if array_api_compat.is_cupy_array(x):
         return np.asarray(x.get())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._pictures import confusion, gradient_check, images, new_figure, weights
+from .plotting_pictures import confusion, gradient_check, images, new_figure, weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 import os
 import struct
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
+from .backend import Array, to_numpy
 
 __all__ = ["Page"]
 
@@ -162,7 +162,7 @@ class Page:
 
     def chart(
         self,
-        series: Mapping[str, tuple[ArrayLike, ArrayLike]],
+        series: Mapping[str, tuple[Array, Array]],
         *,
         caption: str,
         x_label: str,
@@ -190,14 +190,15 @@ class Page:
         """
         lines = []
         for name, (x, y) in series.items():
-            xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+            xs, ys = to_numpy(x), to_numpy(y)
             if xs.ndim != 1 or xs.shape != ys.shape:
                 raise ValueError(
                     f"series {name!r}: expected x and y of one shape (n,), but x is {xs.shape} and y is "
                     f"{ys.shape}: give one y for each x"
                 )
-            gap = ~np.isfinite(xs) | ~np.isfinite(ys) | (log_y & (ys <= 0))
-            lines.append({"name": name, "x": _nulls(xs, ~np.isfinite(xs)), "y": _nulls(ys, gap)})
+            points = [(_finite(u), _finite(v)) for u, v in zip(xs.tolist(), ys.tolist(), strict=True)]
+            shown = [None if u is None or v is None or (log_y and v <= 0) else v for u, v in points]
+            lines.append({"name": name, "x": [u for u, _ in points], "y": shown})
         content = {"series": lines, "x_label": x_label, "y_label": y_label, "log_y": log_y}
         return self._append(
             f'<figure class="chart"><script type="application/json">{_embed(content)}</script>'
@@ -275,7 +276,7 @@ def _escape(text: str) -> str:
 
 def _plain(value: object) -> Any:
     """Return a NumPy scalar as the Python object that it holds, and anything else as it is."""
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if getattr(value, "ndim", None) == 0 else value  # type: ignore[attr-defined]
 
 
 def _is_number(value: object) -> bool:
@@ -311,10 +312,9 @@ def _cell(value: object, spec: str, right: bool) -> str:
     return f'<td class="text{" long" if len(text) > 24 else ""}">{_escape(text)}</td>'
 
 
-def _nulls(
-    values: np.ndarray[Any, np.dtype[np.float64]], gap: np.ndarray[Any, np.dtype[np.bool_]]
-) -> list[object]:
-    return [None if skip else value for value, skip in zip(values.tolist(), gap.tolist(), strict=True)]
+def _finite(value: float | None) -> float | None:
+    """Return a number as it is, and None for a gap."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _embed(content: object) -> str:

@@ -182,6 +182,7 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], *, title: str = "") -> 
 
 
 def new_figure(size: tuple[float, float], title: str) -> Figure:
+    """Make an empty figure with a title, of width and height in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
