@@ -751,3 +751,14 @@ def test_importing_data_sets_imports_no_pooch() -> None:
     script = "import sys, xpnet.datasets; sys.exit('pooch' in sys.modules or 'requests' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     assert subprocess.run([sys.executable, "-c", script], env=environment, check=False).returncode == 0
+
+
+def test_a_named_place_without_data_is_an_error_not_the_synthetic_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path / "nothing"))
+    with pytest.raises(datasets.DataNotFoundError, match="nothing"):
+        datasets.load(train=10, validation=2, test=2)
+    monkeypatch.delenv("XPNET_DATA")
+    assert datasets.load(train=10, validation=2, test=2).name == "synthetic"
