@@ -217,3 +217,14 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
         (tmp_path / "cut").write_bytes(content[:size])
         with pytest.raises(CheckpointError, match="not a network"):
             load_network(tmp_path / "cut")
+
+
+def test_a_field_that_json_cannot_hold_is_refused_not_changed(tmp_path: Path) -> None:
+    class Odd:
+        def std(self, fan_in: int, fan_out: int) -> float:
+            return 0.1
+
+    arrays = {"W1": np.zeros((4, 3)), "b1": np.zeros(3)}
+    with pytest.raises(TypeError, match="saved as JSON, which has no Odd"):
+        Network(mlp(4, [], 3, initializer=Odd()), arrays).save(tmp_path / "network")
+    assert list(tmp_path.iterdir()) == []

@@ -94,4 +94,6 @@ def architecture_from(config: Any) -> Sequential:
 
 
 def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"a layer's fields are saved as JSON, which has no {type(value).__name__}: {value!r}")
