@@ -83,7 +83,8 @@ def normal(seed: int | Sequence[int], purpose: str, shape: tuple[int, ...], std:
     """
     draws = per_seed(seed, lambda s: stream(s, purpose).standard_normal(shape))
     scale = np.asarray(std, dtype=np.float64)
-    return draws * (scale.reshape(-1, *[1] * len(shape)) if scale.ndim else scale)
+    scaled: np.ndarray = draws * (scale.reshape(-1, *[1] * len(shape)) if scale.ndim else scale)
+    return scaled
 
 
 def uniform(seed: int | Sequence[int], purpose: str, step: int, shape: tuple[int, ...]) -> np.ndarray:
