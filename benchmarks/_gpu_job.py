@@ -224,7 +224,7 @@ def many_models(section: Section, device: str) -> None:
         data = tuple(here.asarray(a) for a in host)
         counts = model_counts(section)
         for k, models in enumerate(counts):
-            trainer = job.trainer(here, **sweep(models), divergence="record")
+            trainer = job.trainer(here, **sweep(models), divergence="freeze")
             run = runner(trainer, data)
             run(COMPARED)
             if models <= 4:

@@ -102,7 +102,7 @@ def train(
     trainer = xpnet.Trainer(
         network, schedule=xpnet.CyclicLR(ETA_MIN, ETA_MAX, step_size=job.step_size), l2=spread(l2), batch_size=BATCH,
         seed=seeds * len(swept) if many else job.seed, device=job.device, callbacks=[xpnet.Progress(label)],
-        divergence="record",
+        divergence="freeze",
     )
     steps = cycles * 2 * job.step_size
     start = time.perf_counter()

@@ -98,7 +98,7 @@ def test_json_lines_of_a_sweep_hold_lists(device: Device, tmp_path: Path) -> Non
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_json_lines_stay_json_when_a_model_diverges(tmp_path: Path) -> None:
     trainer = fit(
-        Device(), [JSONLines(tmp_path / "log.jsonl")], schedule=Constant([0.1, 1e30]), divergence="record"
+        Device(), [JSONLines(tmp_path / "log.jsonl")], schedule=Constant([0.1, 1e30]), divergence="freeze"
     )
     assert trainer.diverged
 

@@ -27,7 +27,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 COMPAT = {"array_api_compat", "array_api_strict", "array_api_extra"}
 LIBRARIES = COMPAT | {"numpy", "cupy", "torch", "jax", "scipy", "dask"}
 #: The rooms that work on the host by nature, and so know NumPy; nobody else knows an array library.
-HOST = {"random.py", "checkpoint.py", "plotting.py", "plotting_pictures.py"}
+HOST = {"blas.py", "random.py", "checkpoint.py", "plotting.py", "plotting_pictures.py"}
 
 
 def imports(tree: ast.Module) -> Iterator[str]:

@@ -17,9 +17,12 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from .blas import Descent
+from .blas import found as blas_found
+
 __all__ = [
-    "Array", "Device", "DeviceError", "OutOfMemoryError", "check_same_device", "constant", "from_dlpack",
-    "is_complex", "matmul", "namespace", "real", "survey", "to_numpy",
+    "Array", "Device", "DeviceError", "OutOfMemoryError", "add_gradient", "check_same_device", "constant", "descent",
+    "from_dlpack", "is_complex", "namespace", "real", "survey", "to_numpy",
 ]
 
 Array = Any
@@ -52,6 +55,24 @@ def namespace(x: Array) -> Any:
     except KeyError:
         xp = _NAMESPACES[type(x)] = array_api_compat.array_namespace(x)
         return xp
+
+
+def add_gradient(out: Any, x: Array, d: Array) -> Any:
+    """Give the gradient ``x.T @ d`` to what takes it: an array to write to, a ``Descent``, or nobody."""
+    if isinstance(out, Descent):
+        out.add_product(x, d)
+        return out
+    return matmul(x.mT, d, out)
+
+
+def descent(flat: Array, rows: int) -> Descent | None:
+    """Give what changes ``flat``, a matrix of so many rows, by plain descent in one pass; None where it gains nothing.
+
+    It gains for large matrices on NumPy, whose BLAS then adds the gradient as it is formed.
+    """
+    if isinstance(flat, np.ndarray) and flat.size >= 2**14 and blas_found():
+        return Descent(flat.reshape(rows, -1))
+    return None
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:

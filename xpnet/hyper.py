@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .backend import Device, to_numpy
 
-__all__ = ["at_least_1", "bind", "check_range", "describe", "hosted", "is_array", "lengths", "pick"]
+__all__ = ["PerModel", "at_least_1", "bind", "check_range", "describe", "hosted", "is_array", "lengths", "pick",
+           "signature", "stack"]
+
+#: Marks a field that may be a sequence over the models; other fields are the same for all of them.
+PerModel = Any
 
 
 def is_array(value: Any) -> bool:
@@ -91,9 +95,40 @@ def pick(thing: Any, index: int) -> Any:
     return dataclasses.replace(thing, **fields)  # type: ignore[type-var]
 
 
+def stack(things: Sequence[Any]) -> Any:
+    """Undo ``pick``: make one dataclass of several that differ in ``PerModel`` fields only.
+
+    A field becomes a list where it differs, and stays one value where it does not.
+    """
+    first = things[0]
+    if not dataclasses.is_dataclass(first):
+        return first
+    fields = {}
+    for field in dataclasses.fields(first):
+        values = [getattr(thing, field.name) for thing in things]
+        alike = field.type != "PerModel" or all(value == values[0] for value in values)
+        fields[field.name] = stack(values) if alike else values
+    return dataclasses.replace(first, **fields)  # type: ignore[type-var]
+
+
+def signature(thing: Any) -> Any:
+    """Describe a thing in plain values, but for its ``PerModel`` fields: things of one signature can be stacked."""
+    if dataclasses.is_dataclass(thing):
+        fields = {f.name: signature(getattr(thing, f.name)) for f in dataclasses.fields(thing) if f.type != "PerModel"}
+        return {"type": type(thing).__name__, **fields}
+    return describe(thing)
+
+
 def describe(thing: Any) -> Any:
-    """Describe a layer, initializer, optimiser or schedule in plain values: its type and its fields."""
+    """Describe a layer, initializer, optimiser or schedule in plain values: its type and its fields.
+
+    A function is described by its name.
+    """
     if dataclasses.is_dataclass(thing):
         fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
         return {"type": type(thing).__name__, **fields}
+    if callable(thing):
+        return f"{thing.__module__}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+    if hasattr(thing, "tolist"):
+        return thing.tolist()
     return [describe(v) for v in thing] if is_array(thing) else thing

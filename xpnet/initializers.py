@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .hyper import check_range
+from .hyper import PerModel, check_range
 
 __all__ = ["He", "Initializer", "Normal", "Xavier"]
 
@@ -59,7 +59,7 @@ class Normal:
         The standard deviation; a sequence gives one per model.
     """
 
-    sigma: Any
+    sigma: PerModel
 
     def __post_init__(self) -> None:
         check_range("Normal", "sigma", self.sigma)

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .backend import Array, constant, is_complex, matmul, namespace, real
-from .hyper import at_least_1, check_range
+from .backend import Array, add_gradient, constant, is_complex, namespace, real
+from .hyper import PerModel, at_least_1, check_range
 from .initializers import He, Initializer
 
 __all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "Linear", "ReLU", "Standardize", "layer"]
@@ -131,13 +131,14 @@ class Linear(Layer):
         z = z + row(b)
 
         def pullback(dz: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            dx = dz @ W.mT if wrt_input else None  # before W changes, if it takes its gradient at once
             to = into[0] if into else None
             if shared:
-                dW = matmul(x.mT, side_by_side(dz), None if to is None else side_by_side(to))
-                dW = apart(dW, dz.shape)
+                dW = add_gradient(side_by_side(to) if hasattr(to, "shape") else to, x, side_by_side(dz))
+                dW = apart(dW, dz.shape) if hasattr(dW, "shape") else dW
             else:
-                dW = matmul(x.mT, dz, to)
-            return (dz @ W.mT if wrt_input else None), (dW, batch_sum(dz)[..., 0, :])
+                dW = add_gradient(to, x, dz)
+            return dx, (dW, batch_sum(dz)[..., 0, :])
 
         return z, pullback, ()
 
@@ -242,7 +243,7 @@ class Dropout(Layer):
         The probability, in [0, 1); a sequence gives one per model, as an array (models, 1, 1) in ``forward``.
     """
 
-    rate: Any = 0.5
+    rate: PerModel = 0.5
     noisy: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

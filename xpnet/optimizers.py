@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .backend import Array, namespace
-from .hyper import check_range
+from .hyper import PerModel, check_range
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
@@ -50,7 +50,7 @@ class SGD:
         Look ahead along the velocity.
     """
 
-    momentum: Any = 0.0
+    momentum: PerModel = 0.0
     nesterov: bool = False
 
     def __post_init__(self) -> None:
@@ -60,6 +60,10 @@ class SGD:
     def slots(self) -> tuple[str, ...]:
         """The velocity, where there is momentum."""
         return () if isinstance(self.momentum, float | int) and self.momentum == 0 else ("velocity",)
+
+    def linear(self, lr: Any, l2: Any) -> tuple[Any, Any]:
+        """Give keep and factor of the update without momentum, ``w = keep * w + factor * g``."""
+        return (1.0 - 2.0 * lr * l2 if _penalised(l2) else 1.0), -lr  # the penalty's gradient is 2 * l2 * w
 
     def update(self, w: Array, g: Array, slots: Mapping[str, Array], lr: Any, l2: Any, step: int) -> None:
         """Change ``w`` and the velocity in place."""
@@ -91,8 +95,8 @@ class Adam:
         Added to the square root of the second moment.
     """
 
-    beta1: Any = 0.9
-    beta2: Any = 0.999
+    beta1: PerModel = 0.9
+    beta2: PerModel = 0.999
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
@@ -129,7 +133,7 @@ class AdamW(Adam):
         Weight matrices shrink by ``lr * weight_decay`` at each update. Biases, gamma and beta do not.
     """
 
-    weight_decay: Any = 1e-2
+    weight_decay: PerModel = 1e-2
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .hyper import at_least_1, check_range
+from .hyper import PerModel, at_least_1, check_range
 
 __all__ = ["Constant", "Cosine", "CyclicLR", "Schedule", "Step"]
 
@@ -33,7 +33,7 @@ class Constant:
         The learning rate.
     """
 
-    eta: Any
+    eta: PerModel
 
     def __post_init__(self) -> None:
         check_range("Constant", "eta", self.eta)
@@ -57,8 +57,8 @@ class CyclicLR:
         Half a cycle, in updates (n_s); one cycle is ``2 * step_size`` updates and starts at eta_min.
     """
 
-    eta_min: Any = 1e-5
-    eta_max: Any = 1e-1
+    eta_min: PerModel = 1e-5
+    eta_max: PerModel = 1e-1
     step_size: int = 2250
 
     def __post_init__(self) -> None:
@@ -87,9 +87,9 @@ class Step:
         The factor of each drop.
     """
 
-    eta: Any
+    eta: PerModel
     step_size: int | Sequence[int]
-    gamma: Any = 0.1
+    gamma: PerModel = 0.1
 
     def __post_init__(self) -> None:
         for name in ("eta", "gamma"):
@@ -123,9 +123,9 @@ class Cosine:
         The last rate.
     """
 
-    eta_max: Any
+    eta_max: PerModel
     steps: int
-    eta_min: Any = 0.0
+    eta_min: PerModel = 0.0
 
     def __post_init__(self) -> None:
         for name in ("eta_max", "eta_min"):

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import random
-from .backend import Array, Device, check_same_device, from_dlpack, namespace, to_numpy
+from .backend import Array, Device, check_same_device, descent, from_dlpack, namespace, to_numpy
 from .batches import Batches, blocks, fill, moments
 from .callbacks import Callback
 from .history import History
-from .hyper import at_least_1, bind, check_range, hosted, is_array, lengths
-from .layers import BatchNorm, Standardize
+from .hyper import at_least_1, bind, check_range, describe, hosted, is_array, lengths, signature, stack
+from .layers import BatchNorm, Linear, Standardize
 from .losses import SoftmaxCrossEntropy, l2_penalty
 from .network import Network, Sequential, check_features
 from .optimizers import SGD, Optimizer
@@ -51,8 +51,9 @@ class Trainer:
         Where to train; by default where the data are.
     callbacks : sequence of Callback
         What else happens at evaluation points.
-    divergence : {"raise", "record"}
-        Whether a non-finite loss ends the run, or (with several models) is only recorded in ``diverged``.
+    divergence : {"raise", "freeze"}
+        Whether a non-finite loss ends the run, or a model that has one stays as it was when last evaluated: its
+        history goes on as NaN, it is noted in ``diverged``, and the others go on, not changed by one bit.
 
     Attributes
     ----------
@@ -62,6 +63,8 @@ class Trainer:
         What was measured.
     diverged : dict of int to int
         The first update with a non-finite loss, by model (0 for a single one).
+    causes : dict of int to str
+        For each of them, what was not finite, when, and at which rate.
     """
 
     def __init__(
@@ -92,8 +95,12 @@ class Trainer:
         check_range("Trainer", "seed", seed)
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
-        if divergence not in ("raise", "record"):
-            raise ValueError(f"divergence: expected 'raise' or 'record', got {divergence!r}")
+        if divergence not in ("raise", "freeze"):
+            raise ValueError(f"divergence: expected 'raise' or 'freeze', got {divergence!r}")
+        self._options = {
+            "optimizer": rule, "schedule": schedule, "l2": l2, "batch_size": batch_size, "seed": seed,
+            "order_seed": order_seed, "dtype": dtype, "device": device,
+        }
         self.architecture: Sequential = architecture
         self.optimizer: Optimizer = rule
         self.schedule: Schedule = hosted(schedule if callable(schedule) else Constant(schedule))
@@ -108,7 +115,9 @@ class Trainer:
         self.step = 0
         self.history = History()
         self.diverged: dict[int, int] = {}
+        self.causes: dict[int, str] = {}
         self.arrays: dict[str, Array] = {}
+        self._kept: dict[str, Array] = {}
 
     def _model_axis(self) -> tuple[int, ...]:
         """Find how many models the hyper-parameters describe."""
@@ -119,6 +128,63 @@ class Trainer:
         if len(set(sizes.values())) > 1:
             raise ValueError(f"expected hyper-parameters of one length (the number of models), got {sizes}")
         return tuple(set(sizes.values()))
+
+    def config(self) -> dict[str, Any]:
+        """Describe the trainer in plain values (JSON), but for its callbacks."""
+        device = self.device.name if self.device else None
+        options = {name: describe(value) for name, value in self._options.items()}
+        return {"network": self.architecture.config(), **options, "device": device}
+
+    def signature(self) -> dict[str, Any]:
+        """Describe what trainers must have in common to be one trainer with a model axis: see ``stack``."""
+        layers = [signature(layer) for layer in self.architecture.layers]
+        fixed = {name: signature(self._options[name]) for name in ("optimizer", "schedule", "batch_size", "order_seed",
+                                                                   "dtype")}
+        return {"in_features": self.architecture.in_features, "layers": layers, **fixed}
+
+    @classmethod
+    def stack(cls, trainers: Sequence[Trainer], **options: Any) -> Trainer:
+        """Make one trainer with a model axis of several, each of one model, that differ in numbers only.
+
+        Parameters
+        ----------
+        trainers : sequence of Trainer
+            They have one ``signature()``, and have not begun.
+        **options
+            Constructor arguments to set for all of them.
+
+        Raises
+        ------
+        ValueError
+            If they differ in more than l2, seed, and the numbers of layers, optimiser and schedule.
+        """
+        first = trainers[0]
+        if any(t.signature() != first.signature() for t in trainers) or any(t.models for t in trainers):
+            raise ValueError("stack: expected trainers of one model each that differ in l2, seed, and the numbers of "
+                             "their layers, optimiser and schedule only; train the others apart")
+        rows = zip(*[t.architecture.layers for t in trainers], strict=True)
+        architecture = Sequential(first.architecture.in_features, [stack(row) for row in rows])
+        common = {**first._options, "optimizer": stack([t.optimizer for t in trainers]),
+                  "schedule": stack([t._options["schedule"] for t in trainers]),
+                  "seed": [t.seed for t in trainers], "l2": [t.l2 for t in trainers]}
+        return cls(architecture, **{**common, **options})
+
+    def state(self) -> dict[str, Array]:
+        """Give everything that changes as training goes on, by name: with ``step``, all that a run is.
+
+        Parameters, running statistics, the input's scaling, and the optimiser's moments, as
+        ``"velocity.W1"``. The arrays are the live ones: copy what must stay as it is.
+        """
+        moments = {f"{slot}.{name}": a for slot, buffers in self._slots.items() for name, a in buffers.views.items()}
+        return {**self.arrays, **moments}
+
+    def restore(self, state: Mapping[str, Any], step: int, device: Device | None = None) -> None:
+        """Go back, or on, to a state that ``state()`` gave, of arrays of any library."""
+        if not self.arrays:
+            self.start(device or self.device or Device())
+        for name, array in self.state().items():
+            array[...] = self.network.device.asarray(state[name], self.dtype)
+        self.step = step
 
     def start(self, device: Device, x: Array | None = None) -> None:
         """Allocate everything on ``device``, write the initial values, and standardise by ``x``."""
@@ -135,11 +201,16 @@ class Trainer:
         self._scaling = (self.arrays["offset1"], self.arrays["scale1"]) if first else None
         self._gradients = self._parameters.like()
         self._optimizer = bind(self.optimizer, device, self.dtype, axes=1)
-        slots = {name: self._parameters.like() for name in self._optimizer.slots}
-        self._slots = [{name: slots[name].segments[i] for name in slots} for i in range(len(self._parameters.names))]
+        self._slots = {name: self._parameters.like() for name in self._optimizer.slots}
         self._l2: Any = device.asarray(self.l2, self.dtype) if is_array(self.l2) else float(self.l2)
         factor = self._l2 if isinstance(self._l2, float) else self._l2[..., None]
         self._penalties = [factor if names[0] in network.weights else None for names in self._parameters.names]
+        self._into: dict[str, Any] = dict(self._gradients.views)
+        # The first layer's weights are the largest array by far: plain descent needs no gradient array for it.
+        plain = hasattr(self._optimizer, "linear") and not self._slots and isinstance(self._trained.layers[0], Linear)
+        self._descent = descent(self._parameters.segments[0], self._trained.in_features) if plain else None
+        if self._descent:
+            self._into[self._trained.weights[0]] = self._descent
         rates = [1.0 - layer.momentum for layer, width in zip(network.layers, network.widths, strict=True)
                  if isinstance(layer, BatchNorm) for _ in layer.statistics for _ in range(width)]
         self._running_rate = device.asarray(rates, self.dtype)
@@ -167,13 +238,16 @@ class Trainer:
         """
         outputs, pullback, statistics = self._trained.forward(self.arrays, x, train=True, noise=noise)
         value, loss_pullback = self.loss.forward(outputs, targets)
-        pullback(loss_pullback(), into=self._gradients.views, wrt_input=False)
+        if self._descent:
+            self._descent.keep, self._descent.factor = self._optimizer.linear(lr, self._penalties[0])
+        pullback(loss_pullback(), into=self._into, wrt_input=False)
         for running in self._running.segments:  # one, or none without batch norm
             rate = self._running_rate if self.step else 1.0  # the first batch sets them
             running += rate * (namespace(running).concat(statistics, axis=-1) - running)
-        parts = zip(self._parameters.segments, self._gradients.segments, self._slots, self._penalties, strict=True)
-        for w, g, slots, l2 in parts:
-            self._optimizer.update(w, g, slots, lr, l2, self.step)
+        for i in range(1 if self._descent else 0, len(self._penalties)):
+            slots = {name: buffers.segments[i] for name, buffers in self._slots.items()}
+            self._optimizer.update(self._parameters.segments[i], self._gradients.segments[i], slots, lr,
+                                   self._penalties[i], self.step)
         self.step += 1
         return value
 
@@ -260,8 +334,11 @@ class Trainer:
         """Make updates until update ``until``, then look at their losses."""
         device, first, losses = self.network.device, self.step, []
         rates = [self.schedule(t) for t in range(first, until)]
-        if is_array(rates[0]):
-            table = device.asarray([to_numpy(r) for r in rates], self.dtype)[..., None]
+        freezes = bool(self.models) and self.divergence == "freeze"
+        if freezes or is_array(rates[0]):  # (updates, models, 1); a frozen model's are 0
+            going = to_numpy([[float(model not in self.diverged) for model in range(self.models[0])]])
+            given = to_numpy([to_numpy(rate) if is_array(rate) else [rate] for rate in rates])
+            table = device.asarray(given * going, self.dtype)[..., None]
             rates = [table[i, ...] for i in range(until - first)]
         else:
             rates = [float(rate) for rate in rates]  # a NumPy scalar would make float64 of float32
@@ -273,6 +350,7 @@ class Trainer:
                 losses.append(self.update(x, targets, rates[t - first], noise))
         finally:  # an interruption loses nothing that was measured
             host = to_numpy(device.xp.stack(losses)) if losses else to_numpy([])
+            host = self._without_frozen(host) if losses else host
             self.history.batch_loss += list(host) if self.models else host.tolist()
         self._look_for_divergence(host, first)
 
@@ -280,15 +358,42 @@ class Trainer:
         """Note each model's first non-finite loss among ``losses`` (updates, *models), and raise as asked."""
         models = self.models[0] if self.models else 1
         for model in range(models):
-            finite = abs(losses.reshape(-1, models)[:, model]) < float("inf")  # false for NaN too
-            if not finite.all():
-                self.diverged.setdefault(model, first + int(finite.argmin()))
-        if self.diverged and (len(self.diverged) == models or self.divergence == "raise"):
-            model, step = min(self.diverged.items(), key=lambda item: item[1])
-            raise DivergenceError(
-                f"the {what} of {f'model {model}' if self.models else 'the network'} was not finite at update {step} "
-                f"(learning rate {to_numpy(self.schedule(step))}); lower the rate, or check the features for NaN"
-            )
+            row = losses.reshape(-1, models)[:, model]
+            finite = abs(row) < float("inf")  # false for NaN too
+            if not finite.all() and model not in self.diverged:
+                step = self.diverged[model] = first + int(finite.argmin())
+                rate = to_numpy(self.schedule(step))
+                self.causes[model] = (
+                    f"the {what} of {f'model {model}' if self.models else 'the network'} was {row[finite.argmin()]} at "
+                    f"update {step} (learning rate {rate[model] if rate.ndim else rate:.3g})"
+                )
+        if self.diverged and self.divergence == "raise":
+            first_one = min(self.diverged, key=lambda model: self.diverged[model])
+            raise DivergenceError(f"{self.causes[first_one]}; lower the rate, or check the features for NaN")
+
+    def _without_frozen(self, values: Any) -> Any:
+        """Give measured values (..., *models) with NaN for models that are frozen."""
+        if self.models and self.diverged:
+            values = to_numpy(values).copy()
+            values[..., list(self.diverged)] = float("nan")
+        return values
+
+    def _keep_state(self) -> None:
+        """Where models may be frozen, go back with those that diverged, and keep the state of the others."""
+        if self.divergence == "raise":
+            return
+        if not self._kept:
+            self._kept = {name: namespace(a).asarray(a, copy=True) for name, a in self.state().items()}
+        own = {name: len(shape) for name, shape in self._network.shapes.items()}
+        for name, array in self.state().items():
+            kept = self._kept[name]
+            if not self.models or array.ndim == own[name.rpartition(".")[2]]:
+                to, new = (array, kept) if self.diverged and not self.models else (kept, array)
+                to[...] = new
+                continue
+            for model in range(self.models[0]):
+                to, new = (array, kept) if model in self.diverged else (kept, array)
+                to[model, ...] = new[model, ...]
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Any]:
         """Give ``loss``, ``cost`` and ``accuracy`` on data, as floats or as arrays over the models."""
@@ -320,12 +425,15 @@ class Trainer:
         row: dict[str, Any] = {"step": self.step, "epoch": self.step / batches.per_epoch}
         lr = self.schedule(self.step)
         row["lr"] = to_numpy(lr) if is_array(lr) else float(lr)
-        for name, (x, y) in data.items():
-            row |= {f"{name}_{key}": value for key, value in self._evaluate(x, y).items()}
+        found = {name: self._evaluate(x, y) for name, (x, y) in data.items()}
+        for name, measured in found.items():
+            self._look_for_divergence(to_numpy(measured["loss"]), self.step, f"{name} loss")
+            row |= {f"{name}_{key}": value for key, value in measured.items()}
+        row = {name: v if name in ("step", "epoch", "lr") else self._without_frozen(v) for name, v in row.items()}
         self.history.rows.append(row)
-        for name in data:
-            self._look_for_divergence(to_numpy(row[f"{name}_loss"]), self.step, f"{name} loss")
-        return any([callback.on_evaluation(self, row) for callback in self.callbacks])
+        self._keep_state()
+        stop = any([callback.on_evaluation(self, row) for callback in self.callbacks])
+        return stop or len(self.diverged) == (self.models or (1,))[0]
 
     def _examples(self, x: Array, y: Array, device: Device, what: str) -> tuple[Array, Array]:
         """Bring features and labels to the device, if one was asked for, and see that they fit."""

@@ -1,0 +1,133 @@
+"""What the BLAS inside NumPy's wheels can do and NumPy does not offer: behind ``backend``, and optional.
+
+A product added to a matrix in one pass, and fewer threads. Where that library cannot be found (other builds of
+NumPy), ``found()`` is False, and the ordinary ``xp`` code runs, with the same results up to rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Descent", "found", "one_thread"]
+
+_ROW_MAJOR, _NO, _YES = 101, 111, 112  # CblasRowMajor, CblasNoTrans, CblasTrans
+_LOCK = threading.Lock()
+_LIMITED = [0, 0]  # how many ask for one thread now, and how many threads there were before the first
+
+
+@functools.cache
+def _library() -> Any:
+    """Find NumPy's own OpenBLAS (64-bit integers, names as SciPy's builds have them), and see that it computes."""
+    folder = Path(np.__file__).parent
+    for file in [*folder.with_name("numpy.libs").glob("*openblas64_*"), *(folder / ".dylibs").glob("*openblas64_*")]:
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(str(file))
+            size, number = ctypes.c_int64, ctypes.c_void_p
+            for letter, real in (("s", ctypes.c_float), ("d", ctypes.c_double)):
+                product = getattr(library, f"scipy_cblas_{letter}gemm64_")
+                product.argtypes = [*[ctypes.c_int] * 3, *[size] * 3, real, number, size, number, size, real, number,
+                                    size]
+                product.restype = None
+            library.scipy_openblas_set_num_threads64_.argtypes = [ctypes.c_int]
+            library.scipy_openblas_get_num_threads64_.restype = ctypes.c_int
+            if _computes(library):
+                return library
+    return None
+
+
+def _computes(library: Any) -> bool:
+    """Compare a product with NumPy's, so that a library of another kind is left alone."""
+    for dtype in ("float32", "float64"):
+        a, b, w = (np.reshape(np.arange(n, dtype=float), shape).astype(dtype) for n, shape in (
+            (6, (2, 3)), (8, (2, 4)), (12, (3, 4))))
+        expected = 0.5 * w + a.T @ b
+        _add_product(library, w, a, b, 0.5)
+        if not np.array_equal(w, expected):
+            return False
+    return True
+
+
+def _add_product(library: Any, w: np.ndarray, x: np.ndarray, d: np.ndarray, keep: float, factor: float = 1.0) -> None:
+    """Change ``w`` (k, m) to ``keep * w + factor * x.T @ d`` for x (n, k) and d (n, m), all in C order."""
+    (k, m), n = w.shape, x.shape[0]
+    product = library.scipy_cblas_sgemm64_ if w.dtype == np.float32 else library.scipy_cblas_dgemm64_
+    product(_ROW_MAJOR, _YES, _NO, k, m, n, factor, x.ctypes.data, k, d.ctypes.data, m, keep, w.ctypes.data, m)
+
+
+def found() -> bool:
+    """Tell whether NumPy's BLAS can be reached."""
+    return _library() is not None
+
+
+class Descent:
+    """A matrix that takes its gradient as it is formed: ``w = keep * w + factor * x.T @ d``, no array for it.
+
+    Plain gradient descent on a layer's weights, its largest array, then touches half as much memory.
+
+    Parameters
+    ----------
+    w : numpy.ndarray
+        The matrix (in, out), or (in, models * out) of models side by side; float32 or float64, in C order.
+
+    Attributes
+    ----------
+    keep, factor : float or numpy.ndarray
+        What is kept of the matrix, and the gradient's factor: numbers, or arrays (models, 1).
+    """
+
+    def __init__(self, w: np.ndarray) -> None:
+        self.w = w
+        self.keep: Any = 1.0
+        self.factor: Any = 1.0
+        self._blas = _library()
+
+    def add_product(self, x: np.ndarray, d: np.ndarray) -> None:
+        """Take the gradient ``x.T @ d`` of inputs x (n, in) and output gradients d (n, out)."""
+        keep, factor = self.keep, self.factor
+        if isinstance(keep, np.ndarray):
+            self.w *= self._columns(keep)
+            keep = 1.0
+        if isinstance(factor, np.ndarray):
+            d = d * self._columns(factor)
+            factor = 1.0
+        x, d = (np.ascontiguousarray(a, dtype=self.w.dtype) for a in (x, d))
+        _add_product(self._blas, self.w, x, d, keep, factor)
+
+    def _columns(self, of_models: np.ndarray) -> np.ndarray:
+        """Give a value per column, of values (models, 1)."""
+        return np.repeat(of_models.ravel(), self.w.shape[1] // of_models.shape[0])
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[bool]:
+    """Have BLAS use one thread, for the whole process, until the last who asked for it is done.
+
+    Yields
+    ------
+    bool
+        Whether it could be done.
+    """
+    library = _library()
+    if library is None:
+        yield False
+        return
+    with _LOCK:
+        if not _LIMITED[0]:
+            _LIMITED[1] = library.scipy_openblas_get_num_threads64_()
+            library.scipy_openblas_set_num_threads64_(1)
+        _LIMITED[0] += 1
+    try:
+        yield True
+    finally:
+        with _LOCK:
+            _LIMITED[0] -= 1
+            if not _LIMITED[0]:
+                library.scipy_openblas_set_num_threads64_(_LIMITED[1])
