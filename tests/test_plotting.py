@@ -143,30 +143,6 @@ def test_a_number_between_gaps_is_a_dot() -> None:
     assert line.get_markevery() == [0, 2, 9]
 
 
-def test_search_groups_and_best() -> None:
-    x, y = np.array([-1.0, -3.0, -2.0, -2.5]), np.array([0.4, 0.5, np.nan, 0.55])
-    axes = plotting.search(
-        x, y, groups=["coarse", "coarse", "fine", "fine"], intervals=np.full(4, 0.01)
-    ).axes[0]
-    coarse, fine = (container.lines[0] for container in axes.containers)
-    assert_array_equal(coarse.get_xdata(), [-3.0, -1.0])
-    assert_array_equal(coarse.get_ydata(), [0.5, 0.4])
-    assert_array_equal(fine.get_xdata(), [-2.5, -2.0])
-    bars = axes.containers[0].lines[2][0].get_segments()
-    assert_allclose(bars[0], [[-3.0, 0.49], [-3.0, 0.51]])
-    best = axes.lines[-1]
-    assert best.get_xdata()[0] == -2.5
-    assert best.get_label().startswith("best: 55.00 %")
-    legend = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert {"coarse", "fine"} < set(legend)
-
-
-@pytest.mark.parametrize("y", [[0.1, 0.2, 0.3], [float("nan"), float("inf")]])
-def test_search_errors(y: list[float]) -> None:
-    with pytest.raises(ValueError, match="expected one accuracy"):
-        plotting.search([-1.0, -2.0], y)
-
-
 def test_gradient_check_has_a_block_for_each_network() -> None:
     rows = [
         {

@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .plotting_pictures import confusion, gradient_check, images, new_figure, weights
+from .plotting_pictures import confusion, gradient_check, images, mistakes, new_figure, weights
+from .plotting_training import activations, lr_range, sweep, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["confusion", "curves", "gradient_check", "history", "images", "save", "search", "weights"]
+__all__ = [
+    "activations", "confusion", "curves", "gradient_check", "history", "images", "lr_range", "mistakes", "save",
+    "sweep", "weights",
+]
 
 # Okabe and Ito's colours, told apart with every kind of colour vision.
 _BLUE, _VERMILLION, _GREEN, _PURPLE, _GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
@@ -153,76 +157,6 @@ def history(columns: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
     return figure
 
 
-def search(
-    log10_lambda: ArrayLike,
-    accuracy: ArrayLike,
-    *,
-    title: str = "",
-    groups: Sequence[str] | None = None,
-    intervals: ArrayLike | None = None,
-) -> Figure:
-    """Draw validation accuracy against log10 lambda, and mark the best.
-
-    Parameters
-    ----------
-    log10_lambda, accuracy : array_like of shape (n,)
-        The values tried and the accuracy each reached, in [0, 1].
-    title : str, optional
-        The title of the figure.
-    groups : sequence of n str, optional
-        The search that each value belongs to, such as coarse and fine.
-    intervals : array_like of shape (n,) or (2, n), optional
-        Half widths of error bars, or their lengths downwards and upwards.
-
-    Raises
-    ------
-    ValueError
-        If there is no finite accuracy, or `accuracy` or `groups` is not as long as `log10_lambda`.
-    """
-    x, y = _floats(log10_lambda), _floats(accuracy)
-    names = np.asarray(["" for _ in x] if groups is None else list(groups))
-    if x.shape != y.shape or names.shape != x.shape or not np.isfinite(y).any():
-        raise ValueError(
-            "expected one accuracy and one group for each log10_lambda, and one accuracy that is finite, but "
-            f"there are {x.size} log10_lambda, {y.size} accuracy of which {np.isfinite(y).sum()} finite, and "
-            f"{names.size} groups: give sequences of one length"
-        )
-    bars = None if intervals is None else np.broadcast_to(_floats(intervals), (2, x.size))
-    figure = new_figure((6.4, 4.2), title)
-    axes = figure.subplots()
-    for i, name in enumerate(dict.fromkeys(names.tolist())):
-        here = np.flatnonzero(names == name)[np.argsort(x[names == name])]
-        axes.errorbar(
-            x[here],
-            y[here],
-            yerr=None if bars is None else bars[:, here],
-            label=name or None,
-            capsize=2.5,
-            linestyle="none",
-            marker="osD^"[i % 4],
-            color=(_BLUE, _VERMILLION, _GREEN, _PURPLE)[i % 4],
-            markersize=6,
-        )
-    best = int(np.nanargmax(np.where(np.isfinite(y), y, np.nan)))
-    note = rf"best: {100 * y[best]:.2f} % at $\log_{{10}}\,\lambda$ = {x[best]:.2f}"
-    axes.plot(
-        x[best],
-        y[best],
-        marker="o",
-        markersize=14,
-        color="black",
-        fillstyle="none",
-        linestyle="none",
-        label=note,
-    )
-    axes.set_xlabel(r"$\log_{10}\,\lambda$")
-    axes.set_ylabel("validation accuracy")
-    axes.margins(0.06, 0.12)
-    _tidy(axes)
-    axes.legend(loc="best")
-    return figure
-
-
 def _floats(values: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(values, dtype=np.float64)
 
@@ -236,13 +170,7 @@ def _line(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], **style: A
     if x.size > 1 and np.ptp(x) > 0:  # a run that ended in NaN keeps its length
         space = 0.03 * float(np.ptp(x))
         axes.set_xlim(float(x.min()) - space, float(x.max()) + space)
-    _tidy(axes)
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
+    tidy(axes)
 
 
 def _limits(lines: Sequence[NDArray[np.float64]]) -> tuple[float, float]:

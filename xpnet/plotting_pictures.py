@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["confusion", "gradient_check", "images", "new_figure", "weights"]
+__all__ = ["confusion", "gradient_check", "images", "mistakes", "new_figure", "weights"]
 
 _ERRORS = {"error": "relative error", "strict_error": "strict error", "complex_step_error": "complex step"}
 
@@ -153,12 +154,84 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], *, title: str = "") -> 
             f"expected a matrix of shape {(len(classes), len(classes))}, one row and one column for each "
             f"class, but came {counts.shape}: give the names of all classes"
         )
-    totals = counts.sum(axis=1, keepdims=True)
-    share = counts / np.where(totals > 0, totals, 1)
     side = max(4.2, 0.6 * len(classes) + 1.6)
     figure = new_figure((side + 1.2, side), "")
     axes = figure.subplots()
     axes.set_title(title)
+    _cells(axes, counts, classes)
+    return figure
+
+
+def mistakes(
+    labels: ArrayLike,
+    predicted: ArrayLike,
+    x: ArrayLike,
+    image_shape: tuple[int, int, int],
+    classes: Sequence[str],
+    *,
+    title: str = "",
+    count: int = 20,
+) -> Figure:
+    """Draw a confusion matrix and, beneath, a sample mistake of each of the most frequent confusions.
+
+    Parameters
+    ----------
+    labels, predicted : array_like of int, shape (n,)
+        The true and the predicted class of each image.
+    x : array_like of uint8, shape (n, channels * height * width)
+        The images, channel by channel and row by row.
+    image_shape : (channels, height, width)
+        One channel is drawn in greys, three as red, green and blue.
+    classes : sequence of k str
+        The names of the classes.
+    title : str, optional
+        The title of the figure.
+    count : int, optional
+        At most so many mistakes: the first image of the most frequent pair of a true class and another that it
+        was taken for, of the next one, ...
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit one another, or a class has no name.
+    """
+    true, taken, pictures = np.asarray(labels), np.asarray(predicted), np.asarray(x)
+    if true.shape != taken.shape or true.ndim != 1 or len(pictures) != true.size or not true.size:
+        raise ValueError(
+            f"expected labels and predictions of shape (n,) and n images, n > 0, but came {true.shape}, "
+            f"{taken.shape} and {pictures.shape}: give one of each for each image"
+        )
+    k = len(classes)
+    if min(true.min(), taken.min()) < 0 or max(true.max(), taken.max()) >= k:
+        raise ValueError(f"expected classes from 0 to {k - 1}, but there are others: give the names of all classes")
+    pairs = true * k + taken
+    counts = np.bincount(pairs, minlength=k * k).reshape(k, k)
+    wrong = np.where(np.eye(k, dtype=bool), 0, counts).ravel()
+    order = [int(pair) for pair in np.argsort(-wrong, kind="stable")[:count] if wrong[pair]]
+    chosen = [int(np.argmax(pairs == pair)) for pair in order]
+    names = [f"{classes[pair // k]}\nas {classes[pair % k]}" for pair in order]
+    side = max(4.2, 0.6 * k + 1.6)
+    canvas, places = _canvas(pictures[chosen], image_shape, 2, 10) if chosen else (np.zeros((1, 4, 1)), [])
+    width = side + 0.8
+    strip = (side - 0.6) * canvas.shape[0] / canvas.shape[1]
+    figure = new_figure((width, side + strip + 0.1), "")
+    above, beneath = figure.subplots(2, 1, height_ratios=[side, strip])
+    above.set_title(title)
+    _cells(above, counts, classes)
+    beneath.set_axis_off()
+    right = counts.trace() / counts.sum()
+    if chosen:
+        _show(beneath, canvas, places, names)
+        beneath.set_title(f"accuracy {100 * right:.2f} %; the most frequent mistakes, first image of each", fontsize=10)
+    else:
+        beneath.text(0.5, 0.5, "no mistakes", ha="center", va="center", transform=beneath.transAxes)
+    return figure
+
+
+def _cells(axes: Axes, counts: NDArray[Any], classes: Sequence[str]) -> None:
+    """Draw a confusion matrix in given axes, with its colour bar."""
+    totals = counts.sum(axis=1, keepdims=True)
+    share = counts / np.where(totals > 0, totals, 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (i, j), count in np.ndenumerate(counts):
         axes.text(
@@ -177,8 +250,7 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], *, title: str = "") -> 
     axes.grid(visible=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    figure.colorbar(image, label="share of the true class", shrink=0.8)
-    return figure
+    axes.figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
 
 
 def new_figure(size: tuple[float, float], title: str) -> Figure:
@@ -195,10 +267,10 @@ def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _mosaic(
-    x: NDArray[Any], image_shape: tuple[int, int, int], names: Sequence[str] | None, title: str, columns: int
-) -> Figure:
-    """Lay images (n, features) of uint8 out as one picture, with the names above them."""
+def _canvas(
+    x: NDArray[Any], image_shape: tuple[int, int, int], lines: int, columns: int
+) -> tuple[NDArray[np.uint8], list[tuple[float, float]]]:
+    """Lay images (n, features) of uint8 out as one picture, with room for text above each, and say where."""
     channels, height, width = image_shape
     if x.ndim != 2 or x.shape[1] != channels * height * width or channels not in (1, 3) or not len(x):
         raise ValueError(
@@ -207,24 +279,40 @@ def _mosaic(
         )
     if x.dtype != np.uint8:
         raise ValueError(f"expected images of dtype uint8, but came {x.dtype}: convert with .astype('uint8')")
-    if names is not None and len(names) != len(x):
-        raise ValueError(f"expected {len(x)} labels, but came {len(names)}: give one for each image")
     columns = min(columns, len(x))
     rows = -(-len(x) // columns)
     gap = max(1, width // 16)
-    head = gap if names is None else gap + max(1, round(0.32 * height))
+    head = gap + (max(1, round(0.32 * lines * height)) if lines else 0)
     canvas = np.full((rows * (height + head), columns * (width + gap) - gap, channels), 255, dtype=np.uint8)
+    places = []
+    for k, picture in enumerate(x.reshape(-1, channels, height, width)):
+        top, left = k // columns * (height + head) + head, k % columns * (width + gap)
+        canvas[top : top + height, left : left + width] = picture.transpose(1, 2, 0)
+        places.append((left + width / 2 - 0.5, top - 1.0))
+    return canvas, places
+
+
+def _show(axes: Axes, canvas: NDArray[Any], places: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
+    """Draw a picture that `_canvas` laid out, with the names above the images."""
+    for (centre, top), name in zip(places, names, strict=bool(names)):
+        axes.text(centre, top, name, ha="center", va="bottom", fontsize=7, linespacing=1.0)
+    axes.imshow(
+        canvas[:, :, 0] if canvas.shape[2] == 1 else canvas, cmap="gray", vmin=0, vmax=255, interpolation="nearest"
+    )
+    axes.set_axis_off()
+
+
+def _mosaic(
+    x: NDArray[Any], image_shape: tuple[int, int, int], names: Sequence[str] | None, title: str, columns: int
+) -> Figure:
+    """Lay images (n, features) of uint8 out as a figure, with the names above them."""
+    canvas, places = _canvas(x, image_shape, 0 if names is None else 1, columns)
+    if names is not None and len(names) != len(x):
+        raise ValueError(f"expected {len(x)} labels, but came {len(names)}: give one for each image")
+    columns = min(columns, len(x))
     inches = 0.9 * columns * canvas.shape[0] / canvas.shape[1]
     figure = new_figure((max(4.0, 0.9 * columns), inches + (0.35 if title else 0)), "")
     axes = figure.subplots()
     axes.set_title(title, fontsize=11)
-    for k, picture in enumerate(x.reshape(-1, channels, height, width)):
-        top, left = k // columns * (height + head) + head, k % columns * (width + gap)
-        canvas[top : top + height, left : left + width] = picture.transpose(1, 2, 0)
-        if names is not None:
-            axes.text(left + width / 2 - 0.5, top - 1, names[k], ha="center", va="bottom", fontsize=7.5)
-    axes.imshow(
-        canvas[:, :, 0] if channels == 1 else canvas, cmap="gray", vmin=0, vmax=255, interpolation="nearest"
-    )
-    axes.set_axis_off()
+    _show(axes, canvas, places, names or ())
     return figure
