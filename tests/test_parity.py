@@ -12,7 +12,7 @@ from helpers import assert_close, blobs, difference, eps
 from xpnet import SGD, CyclicLR, Trainer, gradcheck, mlp, random
 from xpnet.backend import Device, to_numpy
 from xpnet.layers import LAYERS, BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
-from xpnet.losses import LOSSES, SoftmaxCrossEntropy
+from xpnet.losses import LOSSES, MeanSquaredError, SoftmaxCrossEntropy
 
 FACTOR = 64.0  # how many machine precisions of the largest value a result of a few sums may be off
 CASES: dict[str, tuple[Any, bool]] = {
@@ -23,6 +23,7 @@ CASES: dict[str, tuple[Any, bool]] = {
     "Dropout": (Dropout(0.3), True),
     "Standardize": (Standardize(), True),
     "SoftmaxCrossEntropy": (SoftmaxCrossEntropy(), True),
+    "MeanSquaredError": (MeanSquaredError(), True),
 }
 SHAPES = {"batch": (100, 50), "odd": (13, 17), "two examples": (2, 5), "one feature": (9, 1), "models": (3, 10, 6)}
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from . import random
-from .backend import Array, Device, namespace
+from .backend import Array, Device, assign
+from .losses import Loss, SoftmaxCrossEntropy
 
 __all__ = ["Batches", "blocks", "fill", "moments"]
 
@@ -23,7 +24,7 @@ def blocks(n: int, size: int = 1000) -> list[slice]:
 
 def fill(room: Array, x: Array, scaling: tuple[Array, Array] | None) -> Array:
     """Write ``x`` of any real dtype into ``room``, standardised: ``(x - offset) * scale``."""
-    room[...] = namespace(x).astype(x, room.dtype, copy=False)
+    assign(room, x)
     if scaling:
         room -= scaling[0]
         room *= scaling[1]
@@ -52,10 +53,10 @@ class Batches:
     ----------
     x : array of shape (n, features)
         The features; they keep their dtype (uint8 images stay uint8) until a batch is taken.
-    labels : array of int64, shape (n,)
-        Class indices.
-    classes : int
-        Number of classes.
+    labels : array of shape (n,) or (n, outputs)
+        Class indices as int64, or what else the loss takes.
+    outputs : int
+        Width of the targets: number of classes.
     size : int
         Examples per batch; the last batch of an epoch holds what is left.
     seed : int
@@ -66,32 +67,48 @@ class Batches:
         Of the batches.
     scaling : tuple of arrays, optional
         Offset and scale per feature: batches are ``(x - offset) * scale``.
+    loss : Loss, optional
+        What makes targets of the labels: by default softmax cross-entropy, which makes one-hot rows.
     at_least : int
         A last batch smaller than this is left out (batch norm cannot train on one example; the next epoch
         draws another order).
+
+    Attributes
+    ----------
+    per_epoch : int
+        Batches in an epoch.
+    start : int
+        The update that takes the first batch of epoch 0; below 0 for a run that begins with a later epoch.
     """
 
     def __init__(
-        self, x: Array, labels: Array, classes: int, *, size: int, seed: int, device: Device, dtype: str,
-        scaling: tuple[Array, Array] | None = None, at_least: int = 1,
+        self, x: Array, labels: Array, outputs: int, *, size: int, seed: int, device: Device, dtype: str,
+        scaling: tuple[Array, Array] | None = None, loss: Loss | None = None, at_least: int = 1,
     ) -> None:
         self.n = int(x.shape[0])
         self.size = min(size, self.n)
         rest = self.n % self.size
         self.per_epoch = self.n // self.size + (rest >= at_least and rest > 0)
+        self.start = 0
         self._x, self._labels, self._seed, self._device, self._scaling = x, labels, seed, device, scaling
-        self._one_hot = device.xp.eye(classes, dtype=getattr(device.xp, dtype), device=device.native)
+        self._encode = (loss or SoftmaxCrossEntropy()).encoder(outputs, device, dtype)
         # Batches are written over those before the last: a fresh megabyte costs more in page faults than its
         # arithmetic.
         rows = min(AHEAD * self.size, self.n)
         self._rooms = [device.empty((rows, x.shape[1]), dtype) for _ in range(2)]
         self._epoch = -1
 
+    @property
+    def sizes(self) -> list[int]:
+        """Examples in each batch of an epoch."""
+        return [min(self.size, self.n - i * self.size) for i in range(self.per_epoch)]
+
     def run(self, first: int, until: int) -> Iterator[tuple[Array, Array]]:
-        """Give features (size, features) and one-hot targets (size, classes) of updates first to until - 1.
+        """Give features (size, features) and targets (size, outputs) of updates first to until - 1.
 
         A batch is valid until the next but ``AHEAD - 1`` is taken: its memory is used again.
         """
+        first, until = first - self.start, until - self.start
         chunks: list[tuple[int, int, Array]] = []
         while first < until:
             stop = min(until, first + AHEAD, (first // self.per_epoch + 1) * self.per_epoch)
@@ -118,5 +135,5 @@ class Batches:
             self._epoch = epoch
         rows = self._order[i * size : min((i + until - first) * size, self.n)]
         x = fill(room[: rows.shape[0], :], xp.take(self._x, rows, axis=0), self._scaling)
-        targets = xp.take(self._one_hot, xp.take(self._labels, rows, axis=0), axis=0)
+        targets = self._encode(xp.take(self._labels, rows, axis=0))
         return [(x[part, :], targets[part, :]) for part in blocks(rows.shape[0], size)]

@@ -17,7 +17,7 @@ from typing import Any
 from . import random
 from .backend import Array, Device, namespace, to_numpy
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
-from .losses import SoftmaxCrossEntropy, l2_penalty
+from .losses import Loss, MeanSquaredError, SoftmaxCrossEntropy, l2_penalty
 from .network import Sequential, mlp
 
 __all__ = ["CASES", "METHODS", "check", "check_network", "network_function", "numerical_gradient", "parity", "passes"]
@@ -102,8 +102,8 @@ def check(
     list of dict
         Per array: ``parameter``, ``analytical_norm``, and with a and n the two gradients, per method
 
-        - central: ``numerical_norm``, ``error`` = abs(|a| - |n|) / max(1e-5, |a| + |n|) and
-          ``strict_error`` = |a - n| / max(1e-5, |a| + |n|);
+        - central: ``numerical_norm``, ``error`` = ``abs(|a| - |n|) / max(1e-5, |a| + |n|)`` and
+          ``strict_error`` = ``|a - n| / max(1e-5, |a| + |n|)``;
         - complex: ``complex_step_norm`` and ``complex_step_error``, like ``strict_error``.
     """
     gradients = f(arrays)[1]()
@@ -128,16 +128,17 @@ def _norm(x: Any) -> float:
 
 
 def network_function(
-    network: Sequential, x: Array, targets: Array, *, l2: float = 0.0, noise: Mapping[str, Array] | None = None
+    network: Sequential, x: Array, targets: Array, *, l2: float = 0.0, noise: Mapping[str, Array] | None = None,
+    loss: Loss | None = None,
 ) -> Function:
     """Give a network's cost in training mode as a function of its arrays."""
-    loss = SoftmaxCrossEntropy()
+    measure = loss or SoftmaxCrossEntropy()
 
     def f(arrays: Mapping[str, Array]) -> tuple[Array, Callable[[], Mapping[str, Array]]]:
         xp = namespace(targets)
         kind = next(iter(arrays.values())).dtype
         outputs, pullback, _ = network.forward(arrays, xp.astype(x, kind), train=True, noise=noise)
-        value, loss_pullback = loss.forward(outputs, targets)
+        value, loss_pullback = measure.forward(outputs, targets)
 
         def gradients() -> Mapping[str, Array]:
             _, found = pullback(loss_pullback(), wrt_input=False)
@@ -292,7 +293,7 @@ def _loss_case(loss: Any, n: int = 6, classes: int = 4) -> Case:
     return make
 
 
-def _network_case(network: Sequential, *, l2: float = 0.0, n: int = 7) -> Case:
+def _network_case(network: Sequential, *, l2: float = 0.0, loss: Loss | None = None, n: int = 7) -> Case:
     def make(device: Device, dtype: str = "float64") -> tuple[Function, dict[str, Array]]:
         x = device.asarray(random.normal(1, "x", (n, network.in_features)), dtype)
         targets = _probabilities(device, dtype, n, network.out_features)
@@ -301,7 +302,7 @@ def _network_case(network: Sequential, *, l2: float = 0.0, n: int = 7) -> Case:
             if name not in network.weights:
                 arrays[name] += device.asarray(random.normal(1, name, network.shapes[name], 0.1), dtype)
         noise = _noise(network, 1, n, device, dtype)
-        return network_function(network, x, targets, l2=l2, noise=noise), arrays
+        return network_function(network, x, targets, l2=l2, noise=noise, loss=loss), arrays
 
     return make
 
@@ -321,10 +322,12 @@ CASES: dict[str, Case] = {
     "Dropout, prediction": _layer_case(Dropout(0.3), train=False),
     "Standardize": _layer_case(Standardize()),
     "SoftmaxCrossEntropy": _loss_case(SoftmaxCrossEntropy()),
+    "MeanSquaredError": _loss_case(MeanSquaredError()),
     "softmax regression, L2": _network_case(mlp(5, [], 3), l2=0.01),
     "dense + ReLU, L2": _network_case(mlp(5, [4, 3], 3), l2=0.01),
     "dense + batch norm + ReLU, L2": _network_case(mlp(5, [4, 3], 3, batch_norm=True), l2=0.01),
     "dense + batch norm + ReLU + dropout, L2": _network_case(
         mlp(5, [4, 3], 3, batch_norm=True, dropout=0.3, standardize=True), l2=0.01
     ),
+    "dense + ReLU + mean squared error, L2": _network_case(mlp(5, [4, 3], 2), l2=0.01, loss=MeanSquaredError()),
 }

@@ -1,21 +1,50 @@
 """Losses: like a layer, each is a function and its pullback.
 
 ``forward(outputs, targets)`` takes outputs (..., n, k) and targets (n, k), and returns the mean over the
-batch, of shape (...), with a pullback from a factor to the gradient with respect to the outputs. A new loss
-is decorated with ``@loss``, and needs an entry in ``gradcheck.CASES``.
+batch, of shape (...), with a pullback from a factor to the gradient with respect to the outputs. A loss also
+knows what labels it takes, how they become targets, and how well outputs fit them: ``Loss`` says what training
+asks. A new loss is decorated with ``@loss``, and needs an entry in ``gradcheck.CASES``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from .backend import Array, constant, namespace, real
+from .backend import Array, Device, constant, namespace, real
 
-__all__ = ["LOSSES", "SoftmaxCrossEntropy", "l2_penalty", "loss", "softmax"]
+__all__ = ["LOSSES", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy", "l2_penalty", "log_softmax", "loss", "softmax"]
 
 LOSSES: dict[str, type[Any]] = {}
+
+
+class Loss(Protocol):
+    """What training asks of a loss."""
+
+    def forward(self, outputs: Array, targets: Array) -> tuple[Array, Callable[..., Array]]:
+        """Give the loss (...) of outputs (..., n, k) and targets (n, k), and its pullback."""
+        ...
+
+    def shapes(self, outputs: int) -> dict[str, tuple[int, ...]]:
+        """Give the shapes that the labels of one example may have, by how they are written for n of them."""
+        ...
+
+    def check(self, y: Array, outputs: int, what: str = "") -> Array:
+        """See that labels are such as the loss takes, and give them as they are kept."""
+        ...
+
+    def encoder(self, outputs: int, device: Device, dtype: str) -> Callable[[Array], Array]:
+        """Give the function from labels to targets (n, outputs)."""
+        ...
+
+    def tally(self, outputs: Array, y: Array) -> Array:
+        """Give what adds up over blocks of examples to ``score`` them: (...), or (..., k)."""
+        ...
+
+    def score(self, tally: Array, y: Array) -> dict[str, Array]:
+        """Give measures beside the loss, of shape (...), by name: from the tally of all labels ``y``."""
+        ...
 
 
 def loss(cls: type[Any]) -> type[Any]:
@@ -38,12 +67,19 @@ def softmax(outputs: Array) -> Array:
     return exp / total
 
 
+def log_softmax(outputs: Array) -> Array:
+    """Give the logarithms of the classes' probabilities (..., n, k) for the outputs (..., n, k)."""
+    shifted, _, total = _shifted_exp(outputs)
+    return shifted - namespace(outputs).log(total)
+
+
 @loss
 @dataclass(frozen=True)
 class SoftmaxCrossEntropy:
     """Mean cross-entropy of the softmax of the outputs, in nats.
 
-    Targets are rows of probabilities that sum to 1 (one-hot for plain labels).
+    Targets are rows of probabilities that sum to 1 (one-hot for plain labels); labels are class indices, 0 to
+    classes - 1. Beside the loss stands ``accuracy``, the share of examples whose largest output is their class's.
     """
 
     def forward(self, outputs: Array, targets: Array) -> tuple[Array, Callable[..., Array]]:
@@ -58,6 +94,92 @@ class SoftmaxCrossEntropy:
             return (exp / total - targets) * (factor * (1.0 / n))
 
         return value, pullback
+
+    def shapes(self, outputs: int) -> dict[str, tuple[int, ...]]:
+        """Give one number for each example."""
+        return {"labels (n,)": ()}
+
+    def check(self, y: Array, outputs: int, what: str = "") -> Array:
+        """See that labels are integers, one for each output, and give them as int64."""
+        xp = namespace(y)
+        if not xp.isdtype(y.dtype, "integral"):
+            raise TypeError(f"{what}labels: expected integers from 0, got dtype {y.dtype}; use y.astype('int64')")
+        low, high = int(xp.min(y)), int(xp.max(y))
+        if low < 0 or high >= outputs:
+            raise ValueError(f"{what}labels: expected 0 to {outputs - 1} (the network has {outputs} outputs), got "
+                             f"{low} to {high}")
+        return xp.astype(y, xp.int64, copy=False)
+
+    def encoder(self, outputs: int, device: Device, dtype: str) -> Callable[[Array], Array]:
+        """Give the function from class indices (n,) to one-hot rows (n, outputs)."""
+        xp = device.xp
+        one_hot = xp.eye(outputs, dtype=getattr(xp, dtype), device=device.native)
+        return lambda y: xp.take(one_hot, y, axis=0)
+
+    def tally(self, outputs: Array, y: Array) -> Array:
+        """Count the examples whose largest output is the one that y (n,) says."""
+        xp = namespace(outputs)
+        return xp.sum(xp.astype(xp.argmax(outputs, axis=-1) == y, outputs.dtype), axis=-1)
+
+    def score(self, tally: Array, y: Array) -> dict[str, Array]:
+        """Give ``accuracy``."""
+        return {"accuracy": tally / y.shape[0]}
+
+
+@loss
+@dataclass(frozen=True)
+class MeanSquaredError:
+    """Mean of the squared differences of outputs and targets, over examples and outputs: for regression.
+
+    Labels are the targets themselves: real numbers (n, outputs), or (n,) where there is one output. Beside the
+    loss stands ``r2``, the coefficient of determination ``1 - sum((y - output)^2) / sum((y - mean)^2)``, averaged
+    over the outputs; for targets that do not vary it is 1 where they are met exactly, else 0.
+    """
+
+    def forward(self, outputs: Array, targets: Array) -> tuple[Array, Callable[..., Array]]:
+        """Give the loss (...) and its pullback."""
+        xp = namespace(outputs)
+        off = outputs - targets
+        share = 1.0 / (off.shape[-1] * off.shape[-2])
+
+        def pullback(factor: Any = 1.0) -> Array:
+            return off * (factor * (2.0 * share))
+
+        return xp.sum(off * off, axis=(-2, -1)) * share, pullback
+
+    def shapes(self, outputs: int) -> dict[str, tuple[int, ...]]:
+        """Give a number for each output, or just a number where there is one."""
+        return {f"targets (n, {outputs})": (outputs,)} | ({"targets (n,)": ()} if outputs == 1 else {})
+
+    def check(self, y: Array, outputs: int, what: str = "") -> Array:
+        """See that targets are finite real numbers."""
+        xp = namespace(y)
+        if not xp.isdtype(y.dtype, ("bool", "integral", "real floating")):
+            raise TypeError(f"{what}targets: expected real numbers, got dtype {y.dtype}; use y.astype('float32')")
+        if xp.isdtype(y.dtype, "real floating") and not bool(xp.all(xp.isfinite(y))):
+            raise ValueError(f"{what}targets: expected finite numbers, got NaN or infinite ones")
+        return y
+
+    def encoder(self, outputs: int, device: Device, dtype: str) -> Callable[[Array], Array]:
+        """Give the function from targets of any real dtype, (n,) or (n, outputs), to (n, outputs)."""
+        xp = device.xp
+        return lambda y: xp.reshape(xp.astype(y, getattr(xp, dtype), copy=False), (y.shape[0], outputs))
+
+    def tally(self, outputs: Array, y: Array) -> Array:
+        """Give each output's sum of squared differences (..., k)."""
+        xp = namespace(outputs)
+        off = outputs - xp.reshape(xp.astype(y, outputs.dtype, copy=False), (y.shape[0], outputs.shape[-1]))
+        return xp.sum(off * off, axis=-2)
+
+    def score(self, tally: Array, y: Array) -> dict[str, Array]:
+        """Give ``r2``."""
+        xp = namespace(y)
+        y = xp.astype(xp.reshape(y, (y.shape[0], tally.shape[-1])), xp.float64)
+        total = xp.sum((y - xp.mean(y, axis=0)) ** 2, axis=0)
+        off = xp.astype(tally, xp.float64)
+        varies = total > 0.0
+        left = xp.where(varies, off / xp.where(varies, total, 1.0), xp.sign(off))
+        return {"r2": xp.mean(1.0 - left, axis=-1)}
 
 
 def l2_penalty(l2: Any, weights: list[Array]) -> Any:
