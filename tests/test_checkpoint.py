@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 from collections.abc import Callable
@@ -11,13 +12,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from faults import faulty
 from helpers import assert_same, blobs, draw
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from xpnet import BatchNorm, Linear, Network, Normal, ReLU, Sequential, Trainer, Xavier, mlp
+from xpnet import BatchNorm, Linear, Network, Normal, ReLU, Sequential, Trainer, Xavier, mlp, storage
 from xpnet.backend import Device, to_numpy
-from xpnet.checkpoint import CheckpointError, architecture_from, load_network, save_network
+from xpnet.checkpoint import (
+    CheckpointError,
+    architecture_from,
+    blas_in_use,
+    load_network,
+    pack,
+    save_network,
+    unpack,
+)
 
 ARCHITECTURE = mlp(4, [5], 3, batch_norm=True, dropout=0.25, standardize=True, initializer=Xavier())
 
@@ -100,16 +110,22 @@ def test_files_hold_arrays_and_plain_json(tmp_path: Path) -> None:
 def test_saving_replaces_a_file_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make().save(tmp_path / "a")
     before = (tmp_path / "a").read_bytes()
+    for call in (("open", 1), ("write", 1), ("fsync", 1), ("replace", 1)):
+        monkeypatch.setattr(storage, "os", faulty(*call, errno.ENOSPC))
+        with pytest.raises(OSError, match="[Nn]o space"):
+            make(dtype="float64").save(tmp_path / "a")
+        assert (tmp_path / "a").read_bytes() == before
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
-    def fail(arrays: Any, path: Path, metadata: Any) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError("no space left on device")
 
-    monkeypatch.setattr("xpnet.checkpoint.save_file", fail)
-    with pytest.raises(OSError, match="no space"):
-        make(dtype="float64").save(tmp_path / "a")
-    assert (tmp_path / "a").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+def test_the_same_network_gives_the_same_file(tmp_path: Path) -> None:
+    """The library alone writes metadata in another order each time."""
+    contents = set()
+    for i in range(10):
+        make().save(tmp_path / f"{i}")
+        contents.add((tmp_path / f"{i}").read_bytes())
+    assert len(contents) == 1
+    assert int.from_bytes(contents.pop()[:8], "little") % 8 == 0
 
 
 def test_loaded_arrays_can_be_changed(device: Device, tmp_path: Path) -> None:
@@ -166,6 +182,14 @@ HOSTILE: dict[str, Callable[[Path], Any]] = {
     "zeros": lambda path: path.write_bytes(bytes(1000)),
     "huge header": lambda path: path.write_bytes(b"\xff" * 7 + b"\x7f" + b"{}"),
     "header that is no JSON": lambda path: path.write_bytes((5).to_bytes(8, "little") + b"{oops"),
+    "long header": lambda path: path.write_bytes((2**23).to_bytes(8, "little") + b"[" * 2**23),
+    "deep header": lambda path: path.write_bytes((100_000).to_bytes(8, "little") + b"[" * 100_000),
+    "header that is a list": lambda path: path.write_bytes((2).to_bytes(8, "little") + b"[]"),
+    "metadata that is a number": lambda path: path.write_bytes(
+        (20).to_bytes(8, "little") + b'{"__metadata__": 11}'),
+    "numbers that NumPy lacks": lambda path: path.write_bytes(
+        (lambda header: len(header).to_bytes(8, "little") + header + bytes(2))(
+            b'{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}')),
     "overlapping": lambda path: path.write_bytes(
         (lambda header: len(header).to_bytes(8, "little") + header + bytes(8))(
             b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,800]}}')),
@@ -228,3 +252,23 @@ def test_a_field_that_json_cannot_hold_is_refused_not_changed(tmp_path: Path) ->
     with pytest.raises(TypeError, match="saved as JSON, which has no Odd"):
         Network(mlp(4, [], 3, initializer=Odd()), arrays).save(tmp_path / "network")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_larger_than_the_memory_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb") as file:
+        file.truncate(2**43)
+    with pytest.raises(CheckpointError, match=r"8,796,093,022,208 bytes, more than the [\d,]+ that are read"):
+        load_network(tmp_path / "a")
+
+
+def test_arrays_are_packed_from_copies_in_c_order() -> None:
+    a = np.arange(24.0, dtype="float32").reshape(2, 3, 4)
+    given = {"f": np.asfortranarray(a[0]), "swapped": np.moveaxis(a, 0, -2), "strided": a[:, ::2, 1:], "none": a[:0],
+             "one": np.asarray(3), "reversed": a[::-1], "bool": a > 3}
+    assert_same(unpack(pack(given)), {name: np.array(value, order="C") for name, value in given.items()})
+
+
+def test_what_decides_the_last_bits_is_told() -> None:
+    told = blas_in_use()
+    assert told["numpy"] == np.__version__
+    assert all(type(value) is str and value for value in told.values())

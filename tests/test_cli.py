@@ -75,7 +75,7 @@ def test_divergence_is_exit_code_1(small: datasets.Dataset, capsys: pytest.Captu
     with np.errstate(all="ignore"):
         code = train("--lr", "1e6", "--schedule", "constant", "--epochs", "20")
     assert code == 1
-    assert "not finite at update" in capsys.readouterr().err
+    assert "was nan at update" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

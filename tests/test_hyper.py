@@ -97,9 +97,9 @@ def test_lengths_of_training_that_make_no_sense_are_refused(options: dict[str, A
         fit(**options)
 
 
-def test_a_validation_loss_that_is_not_finite_is_not_passed_over() -> None:
+def test_validation_features_that_are_not_finite_are_not_passed_over() -> None:
     bad = np.full((6, 4), np.nan, dtype="float32")
-    with pytest.raises(xpnet.DivergenceError, match="the validation loss of the network was nan at update 0"):
+    with pytest.raises(ArithmeticError, match="validation features: expected finite numbers, got nan in example 0"):
         fit(validation=(bad, np.array([0, 1] * 3)))
 
 

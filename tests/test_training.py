@@ -460,7 +460,7 @@ def test_one_model_of_several_that_diverges(device: Device) -> None:
     x, y = blobs(device, 50)
     options: dict[str, Any] = {"network": mlp(6, [8, 5], 3)}
     rates = np.asarray([0.01, 1e15, 0.05])
-    with pytest.raises(DivergenceError, match="the loss of model 1 was (nan|inf)"):
+    with pytest.raises(DivergenceError, match=r"the loss of model 1 was (nan|inf)"):
         make(**options, schedule=Constant(rates)).fit(x, y, steps=20)
     frozen = make(**options, schedule=Constant(rates), divergence="freeze")
     history = frozen.fit(x, y, steps=20, evaluate_every=5)
@@ -545,7 +545,7 @@ def test_errors_in_validation_data_say_so(device: Device) -> None:
     [
         ({"batch_size": 0}, "expected batch_size of at least 1, got 0"),
         ({"dtype": "float16"}, "dtype: expected 'float32' or 'float64', got 'float16'"),
-        ({"divergence": "ignore"}, "divergence: expected 'raise' or 'freeze', got 'ignore'"),
+        ({"divergence": "ignore"}, "divergence: expected 'raise', 'freeze' or 'halve', got 'ignore'"),
         ({"device": "gpu"}, "expected the device 'cpu', 'cuda', 'cuda:N' or 'auto', got 'gpu'"),
     ],
     ids=["batch_size", "dtype", "divergence", "device"],

@@ -37,6 +37,8 @@ class Sequential:
         Shape of each array by name, the model axis left out.
     parameters, weights, statistics : tuple of str
         Names of the trained arrays, of those the L2 penalty takes, and of the running statistics.
+    inputs : tuple of str
+        Names of the arrays that describe the input, which models share.
     out_features : int
         Width of the output.
     """
@@ -69,6 +71,7 @@ class Sequential:
             self.widths.append(width)
             width = layer.out_features(width)
         self.parameters, self.weights, self.statistics = tuple(parameters), tuple(weights), tuple(statistics)
+        self.inputs = self._names[0] if isinstance(self.layers[0], Standardize) else ()
         self.out_features = width
 
     def __repr__(self) -> str:
@@ -87,14 +90,13 @@ class Sequential:
 
     def allocate(self, models: tuple[int, ...], device: Device, dtype: str) -> tuple[Buffers, Buffers, Buffers]:
         """Allocate the parameters, the running statistics, and the arrays that describe the input."""
-        first = self.weights[:1] if models else ()
+        first = self.weights[:1]
         groups = [first, self.weights[len(first) :], [p for p in self.parameters if p not in self.weights]]
-        inputs = [n for names, x in zip(self._names, self.layers, strict=True)
-                  if isinstance(x, Standardize) for n in names]
+        inputs = self.inputs
         running = [s for s in self.statistics if s not in inputs]
         shaped = [{name: self.shapes[name] for name in group} for group in groups if group]
         return (
-            Buffers(shaped, models, device, dtype, wide=first[0] if first else ""),
+            Buffers(shaped, models, device, dtype, wide=first[0]),
             Buffers([{s: self.shapes[s] for s in running}] if running else [], models, device, dtype),
             Buffers([{s: self.shapes[s] for s in inputs}] if inputs else [], (), device, dtype),
         )
@@ -300,6 +302,56 @@ class Network:
         from .checkpoint import load_network
 
         return load_network(path, device)
+
+    def summary(self) -> str:
+        """Give the layers as a text table: output shapes, parameters, operations; ``summary.layers`` gives rows."""
+        from .summary import summary
+
+        return summary(self)
+
+    def to_npz(self, path: str | Path) -> None:
+        """Write the arrays and the architecture to an npz file: see ``convert.save_npz``."""
+        from .convert import save_npz
+
+        save_npz(path, self)
+
+    @classmethod
+    def from_npz(
+        cls, path: str | Path, architecture: Sequential | None = None, device: str | Device = "cpu"
+    ) -> Network:
+        """Read an npz file, of ``to_npz`` or of arrays alone: see ``convert.load_npz``."""
+        from .convert import load_npz
+
+        return load_npz(path, architecture, device)
+
+    def to_torch(self) -> dict[str, Any]:
+        """Give the state dict of the torch ``Sequential`` with the same layers: see ``convert.to_torch``."""
+        from .convert import to_torch
+
+        return to_torch(self)
+
+    @classmethod
+    def from_torch(
+        cls, architecture: Sequential, state: Mapping[str, Any], device: str | Device = "cpu"
+    ) -> Network:
+        """Make a network of a torch module's state dict: see ``convert.from_torch``."""
+        from .convert import from_torch
+
+        return from_torch(architecture, state, device)
+
+    def fold(self) -> Network:
+        """Give a network that predicts the same without batch norm and dropout: see ``convert.fold``."""
+        from .convert import fold
+
+        return fold(self)
+
+    def to_onnx(
+        self, path: str | Path | None = None, *, input_dtype: str | None = None, softmax: bool = False
+    ) -> Any:
+        """Give the ONNX model, and write it where a path is given: see ``onnx_export.to_onnx``."""
+        from .onnx_export import to_onnx
+
+        return to_onnx(self, path, input_dtype=input_dtype, softmax=softmax)
 
 
 def to_float(x: Array, architecture: Sequential, dtype: Any) -> Array:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from . import random
-from .backend import Array, Device, check_same_device, descent, from_dlpack, namespace, to_numpy
+from .backend import Array, Device, OutOfMemoryError, check_same_device, descent, from_dlpack, namespace, to_numpy
 from .batches import Batches, blocks, fill, moments
 from .callbacks import Callback
+from .divergence import DivergenceError, DivergenceWarning, check_finite, first_affected, flag
 from .history import History
 from .hyper import at_least_1, bind, check_range, describe, hosted, is_array, lengths, signature, stack
 from .layers import BatchNorm, Linear, Standardize
-from .losses import SoftmaxCrossEntropy, l2_penalty
+from .losses import Loss, SoftmaxCrossEntropy, l2_penalty
 from .network import Network, Sequential, check_features
 from .optimizers import SGD, Optimizer
 from .schedules import Constant, Schedule
@@ -20,10 +25,8 @@ from .schedules import Constant, Schedule
 __all__ = ["DivergenceError", "Trainer"]
 
 BLOCK = 250  # rows evaluated at a time: their float32 pixels stay in the processor's cache
-
-
-class DivergenceError(ArithmeticError):
-    """The loss became infinite or NaN; the message names the update and the rate."""
+LONG = 10_000  # updates between two looks at their losses, at most
+HALVINGS = 10  # of the rate in one run, at most
 
 
 class Trainer:
@@ -37,6 +40,9 @@ class Trainer:
         SGD by default.
     schedule : Schedule or float
         The learning rate of each update; its bounds may have one value per model (NumPy arrays).
+    loss : Loss
+        What is made small: softmax cross-entropy by default. It decides what labels are, and what ``evaluate``
+        measures beside the loss.
     l2 : float or sequence of float
         The penalty's factor: the cost is ``loss + l2 * sum of squared weights``.
     batch_size : int
@@ -51,9 +57,11 @@ class Trainer:
         Where to train; by default where the data are.
     callbacks : sequence of Callback
         What else happens at evaluation points.
-    divergence : {"raise", "freeze"}
-        Whether a non-finite loss ends the run, or a model that has one stays as it was when last evaluated: its
-        history goes on as NaN, it is noted in ``diverged``, and the others go on, not changed by one bit.
+    divergence : {"raise", "freeze", "halve"}
+        Whether a non-finite loss or weight ends the run, or a model that has one stays as it was when last evaluated:
+        its history goes on as NaN, it is noted in ``diverged``, and the others go on, not changed by one bit. Or
+        (one network only) whether the run goes back to its last evaluation, and on from there with half the rate,
+        with a warning.
 
     Attributes
     ----------
@@ -65,6 +73,10 @@ class Trainer:
         The first update with a non-finite loss, by model (0 for a single one).
     causes : dict of int to str
         For each of them, what was not finite, when, and at which rate.
+    halvings : list of str
+        Why the rate was halved, each time (``divergence="halve"``).
+    stopped : bool
+        Whether a callback ended the run.
     """
 
     def __init__(
@@ -73,6 +85,7 @@ class Trainer:
         *,
         optimizer: Optimizer | None = None,
         schedule: Schedule | float = 0.01,
+        loss: Loss | None = None,
         l2: Any = 0.0,
         batch_size: int = 100,
         seed: int | Sequence[int] = 0,
@@ -88,6 +101,9 @@ class Trainer:
         rule: Any = optimizer or SGD()
         if isinstance(rule, type) or not hasattr(rule, "update"):
             raise TypeError(f"Trainer: expected an optimizer, like xpnet.SGD(), got {optimizer!r}")
+        measure: Any = loss or SoftmaxCrossEntropy()
+        if isinstance(measure, type) or not hasattr(measure, "encoder"):
+            raise TypeError(f"Trainer: expected a loss, like xpnet.SoftmaxCrossEntropy(), got {loss!r}")
         at_least_1("Trainer", "batch_size", batch_size)
         if batch_size == 1 and any(isinstance(layer, BatchNorm) for layer in architecture.layers):
             raise ValueError("Trainer: batch norm needs a batch_size of at least 2, since one example has no variance")
@@ -95,16 +111,16 @@ class Trainer:
         check_range("Trainer", "seed", seed)
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
-        if divergence not in ("raise", "freeze"):
-            raise ValueError(f"divergence: expected 'raise' or 'freeze', got {divergence!r}")
-        self._options = {
-            "optimizer": rule, "schedule": schedule, "l2": l2, "batch_size": batch_size, "seed": seed,
+        if divergence not in ("raise", "freeze", "halve"):
+            raise ValueError(f"divergence: expected 'raise', 'freeze' or 'halve', got {divergence!r}")
+        self.options = {
+            "optimizer": rule, "schedule": schedule, "loss": measure, "l2": l2, "batch_size": batch_size, "seed": seed,
             "order_seed": order_seed, "dtype": dtype, "device": device,
         }
         self.architecture: Sequential = architecture
         self.optimizer: Optimizer = rule
         self.schedule: Schedule = hosted(schedule if callable(schedule) else Constant(schedule))
-        self.loss = SoftmaxCrossEntropy()
+        self.loss: Loss = measure
         self.l2, self.batch_size, self.seed, self.dtype = l2, batch_size, seed, dtype
         first: Any = seed[0] if is_array(seed) else seed  # type: ignore[index]
         self.order_seed: int = first if order_seed is None else order_seed
@@ -116,8 +132,16 @@ class Trainer:
         self.history = History()
         self.diverged: dict[int, int] = {}
         self.causes: dict[int, str] = {}
+        if divergence == "halve" and self.models:
+            raise ValueError("divergence='halve' is for one network; several have 'freeze'")
+        self.halvings: list[str] = []
         self.arrays: dict[str, Array] = {}
+        self.data: dict[str, tuple[Array, Array]] = {}
+        self.plan: dict[str, int] = {}
+        self.stopping = self.stopped = False
         self._kept: dict[str, Array] = {}
+        self._kept_step = self._unseen = 0
+        self._resumed: Any = None
 
     def _model_axis(self) -> tuple[int, ...]:
         """Find how many models the hyper-parameters describe."""
@@ -132,14 +156,14 @@ class Trainer:
     def config(self) -> dict[str, Any]:
         """Describe the trainer in plain values (JSON), but for its callbacks."""
         device = self.device.name if self.device else None
-        options = {name: describe(value) for name, value in self._options.items()}
+        options = {name: describe(value) for name, value in self.options.items()}
         return {"network": self.architecture.config(), **options, "device": device}
 
     def signature(self) -> dict[str, Any]:
         """Describe what trainers must have in common to be one trainer with a model axis: see ``stack``."""
         layers = [signature(layer) for layer in self.architecture.layers]
-        fixed = {name: signature(self._options[name]) for name in ("optimizer", "schedule", "batch_size", "order_seed",
-                                                                   "dtype")}
+        fixed = {name: signature(self.options[name]) for name in ("optimizer", "schedule", "loss", "batch_size",
+                                                                  "order_seed", "dtype")}
         return {"in_features": self.architecture.in_features, "layers": layers, **fixed}
 
     @classmethod
@@ -164,8 +188,8 @@ class Trainer:
                              "their layers, optimiser and schedule only; train the others apart")
         rows = zip(*[t.architecture.layers for t in trainers], strict=True)
         architecture = Sequential(first.architecture.in_features, [stack(row) for row in rows])
-        common = {**first._options, "optimizer": stack([t.optimizer for t in trainers]),
-                  "schedule": stack([t._options["schedule"] for t in trainers]),
+        common = {**first.options, "optimizer": stack([t.optimizer for t in trainers]),
+                  "schedule": stack([t.options["schedule"] for t in trainers]),
                   "seed": [t.seed for t in trainers], "l2": [t.l2 for t in trainers]}
         return cls(architecture, **{**common, **options})
 
@@ -184,10 +208,40 @@ class Trainer:
             self.start(device or self.device or Device())
         for name, array in self.state().items():
             array[...] = self.network.device.asarray(state[name], self.dtype)
-        self.step = step
+        self.step, self._kept = step, {}
+
+    def resume(self, run: str | Path) -> None:
+        """Take up a run where its newest intact checkpoint left it; ``fit`` then goes on as if it had never ended.
+
+        The trainer must be made as the run's was, with its callbacks in their order, and ``fit`` given its data
+        and options; ``steps`` may be more. On the same machine, with the same versions and threads, all that follows
+        is bit for bit what it would have been.
+
+        Parameters
+        ----------
+        run : path
+            The directory that a ``Checkpoints`` callback wrote to.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no checkpoint.
+        CheckpointError
+            If none is intact.
+        ResumeError
+            If the run is not this trainer's; the message names the differences.
+        """
+        from .runs import resume
+
+        resume(self, Path(run))
+
+    def stop(self) -> None:
+        """Ask ``fit`` to end after the update that it is at, from a signal handler, a callback or a thread."""
+        self.stopping = True
 
     def start(self, device: Device, x: Array | None = None) -> None:
         """Allocate everything on ``device``, write the initial values, and standardise by ``x``."""
+        self._check_memory(device)
         self.device = device
         network = self._network = self.architecture.bind(device, self.dtype)
         # Batches come standardised: what is trained begins behind that layer.
@@ -215,6 +269,17 @@ class Trainer:
                  if isinstance(layer, BatchNorm) for _ in layer.statistics for _ in range(width)]
         self._running_rate = device.asarray(rates, self.dtype)
 
+    def _check_memory(self, device: Device) -> None:
+        """See that the arrays fit, before a system that promises more than it has ends the process."""
+        numbers = sum(math.prod(shape) for shape in self.architecture.shapes.values()) * math.prod(self.models)
+        copies = 3 + len(self.optimizer.slots)  # weights, gradients, how they were when last evaluated
+        needed, free = numbers * copies * (8 if self.dtype == "float64" else 4), device.free_memory()
+        if free is not None and needed > free:
+            raise OutOfMemoryError(
+                f"the network needs {needed:,} bytes on {device.name} ({numbers:,} numbers, {copies} times), {free:,} "
+                "are free: lower the widths of its layers or the number of models"
+            )
+
     @property
     def network(self) -> Network:
         """The network as it is now; its arrays change as training goes on."""
@@ -229,8 +294,8 @@ class Trainer:
         ----------
         x : array of shape (n, features)
             A batch in the trainer's dtype, standardised if the network begins by doing so.
-        targets : array of shape (n, classes)
-            One-hot rows.
+        targets : array of shape (n, outputs)
+            What the loss makes of labels: one-hot rows for softmax cross-entropy.
         lr : float or array of shape (*models, 1)
             The learning rate.
         noise : mapping of str to array
@@ -268,8 +333,8 @@ class Trainer:
         ----------
         x : array of shape (n, features)
             Features: uint8 or other integers, or floats. They stay as they are until a batch needs them.
-        y : array of int, shape (n,)
-            Class indices, 0 to classes - 1.
+        y : array of shape (n,) or (n, outputs)
+            What the loss takes: class indices, 0 to classes - 1, for softmax cross-entropy.
         steps, epochs : int, float
             How long, in updates or in passes over the data; one of them.
         validation : tuple of arrays
@@ -288,8 +353,11 @@ class Trainer:
         ------
         ValueError, TypeError
             If the data do not fit the network or each other.
+        NotFiniteError
+            If there is NaN or infinity among the features; it is a ValueError.
         DivergenceError
-            If a loss is not finite (``divergence="raise"``, or every model diverged).
+            If a loss or a weight is not finite (``divergence="raise"``, or too often with ``"halve"``). The trainer is
+            then as it was when last evaluated.
         """
         if (steps is None) == (epochs is None):
             raise ValueError("fit: expected either steps= or epochs=, got both or neither")
@@ -303,73 +371,129 @@ class Trainer:
         device = self.device or check_same_device(x=from_dlpack(x), y=from_dlpack(y))
         x, y = self._examples(x, y, device, "")
         held_out = self._examples(*validation, device, "validation ") if validation else None
-        with device.activate():
+        with device.activate(), device.watched():
             if not self.arrays:
                 self.start(device, x)
-            normalises = any(isinstance(layer, BatchNorm) for layer in self.architecture.layers)
-            batches = Batches(
-                x, y, self.architecture.out_features, size=self.batch_size, seed=self.order_seed, device=device,
-                dtype=self.dtype, at_least=2 if normalises else 1,
-                scaling=self._scaling,
-            )
+            elif self.network.device != device:  # resumed on the host, with data elsewhere
+                before, kept = self.state(), self._kept
+                self.start(device)
+                self.restore(before, self.step)
+                self._kept = {name: device.asarray(a, copy=True) for name, a in kept.items()}
+            self.device, batches = device, self.batches(x, y)
             total = steps if steps is not None else round((epochs or 0) * batches.per_epoch)
             every = evaluate_every or batches.per_epoch
             seen = min(train_sample or x.shape[0], x.shape[0])
-            data = {"train": (x[:seen, :], y[:seen])} | ({"validation": held_out} if held_out else {})
+            data = {"train": (x[:seen, :], y[:seen, ...])} | ({"validation": held_out} if held_out else {})
+            self.data = {**data, "train": (x, y)}
+            self.plan = {"steps": total, "evaluate_every": every, "train_sample": seen}
+            stop = self.stopped = bool(self._resumed and self._resumed(self))
+            self._resumed = None
             begun: list[Callback] = []
             try:
                 for callback in self.callbacks:
                     callback.on_begin(self, total)
                     begun.append(callback)
-                stop = not self.history.rows and self._measure(data, batches)
+                measured = self.history.rows[-1]["step"] if self.history.rows else -1
+                due = measured < 0 or (measured < self.step and (self.step == total or self.step % every == 0))
+                stop = stop or (due and self._measure(data, batches)) or self.stopping
                 while self.step < total and not stop:
-                    self._run(batches, min(total, (self.step // every + 1) * every))
-                    stop = self._measure(data, batches)
+                    point = min(total, (self.step // every + 1) * every)
+                    self._run(batches, min(point, (self.step // LONG + 1) * LONG))
+                    stop = (self.step == point and self._measure(data, batches)) or self.stopping
+                for callback in begun if self.stopping else ():
+                    if hasattr(callback, "on_stop"):
+                        callback.on_stop(self)
             finally:
-                for callback in begun:
-                    callback.on_end(self)
+                self.stopping = False
+                with contextlib.ExitStack() as ends:  # each hears of the end, whatever another raises
+                    ends.callback(self.data.clear)
+                    for callback in reversed(begun):
+                        ends.callback(callback.on_end, self)
         return self.history
 
-    def _run(self, batches: Batches, until: int) -> None:
-        """Make updates until update ``until``, then look at their losses."""
-        device, first, losses = self.network.device, self.step, []
-        rates = [self.schedule(t) for t in range(first, until)]
+    def batches(self, x: Array, y: Array) -> Batches:
+        """Give the minibatches of checked data, to a run that was started."""
+        normalises = any(isinstance(layer, BatchNorm) for layer in self.architecture.layers)
+        return Batches(
+            x, y, self.architecture.out_features, size=self.batch_size, seed=self.order_seed,
+            device=self.network.device, dtype=self.dtype, scaling=self._scaling, loss=self.loss,
+            at_least=2 if normalises else 1,
+        )
+
+    def _rate(self, step: int) -> Any:
+        """Give the learning rate of an update."""
+        rate = self.schedule(step)
+        return rate * 0.5 ** len(self.halvings) if self.halvings else rate
+
+    def _rates(self, first: int, until: int) -> list[Any]:
+        """Give the learning rates of updates first to until - 1, on the device where there is one for each model."""
+        device, rates = self.network.device, [self._rate(t) for t in range(first, until)]
         freezes = bool(self.models) and self.divergence == "freeze"
         if freezes or is_array(rates[0]):  # (updates, models, 1); a frozen model's are 0
             going = to_numpy([[float(model not in self.diverged) for model in range(self.models[0])]])
             given = to_numpy([to_numpy(rate) if is_array(rate) else [rate] for rate in rates])
             table = device.asarray(given * going, self.dtype)[..., None]
-            rates = [table[i, ...] for i in range(until - first)]
-        else:
-            rates = [float(rate) for rate in rates]  # a NumPy scalar would make float64 of float32
+            return [table[i, ...] for i in range(until - first)]
+        return [float(rate) for rate in rates]  # a NumPy scalar would make float64 of float32
+
+    def _run(self, batches: Batches, until: int) -> None:
+        """Make updates until update ``until``, or until asked to stop, then look at their losses."""
+        device, first, losses = self.network.device, self.step, []
+        rates = self._rates(first, until)
         shapes = self._network.noise_shapes(batches.size)
         try:
             for t, (x, targets) in zip(range(first, until), batches.run(first, until), strict=True):
                 noise = {name: device.asarray(random.uniform(self.seed, name, t, (x.shape[0], k)), self.dtype)
                          for name, (_, k) in shapes.items()}
                 losses.append(self.update(x, targets, rates[t - first], noise))
+                if self.stopping:
+                    break
         finally:  # an interruption loses nothing that was measured
             host = to_numpy(device.xp.stack(losses)) if losses else to_numpy([])
             host = self._without_frozen(host) if losses else host
             self.history.batch_loss += list(host) if self.models else host.tolist()
-        self._look_for_divergence(host, first)
+            self._unseen += len(losses)
+        if self._unseen and (self.step == until or self.divergence != "freeze"):
+            # A model is frozen at the same update whether or not the run was interrupted before.
+            losses, self._unseen = self.history.batch_loss[-self._unseen :], 0
+            self._look_for_divergence(to_numpy(losses), self.step - len(losses), batches)
 
-    def _look_for_divergence(self, losses: Any, first: int, what: str = "loss") -> None:
-        """Note each model's first non-finite loss among ``losses`` (updates, *models), and raise as asked."""
+    def _look_for_divergence(self, losses: Any, first: int, batches: Batches, what: str = "loss") -> bool:
+        """Note each model's first non-finite loss among ``losses`` (updates, *models), and do as asked.
+
+        True if the trainer went back to where it was last evaluated.
+        """
         models = self.models[0] if self.models else 1
         for model in range(models):
             row = losses.reshape(-1, models)[:, model]
             finite = abs(row) < float("inf")  # false for NaN too
             if not finite.all() and model not in self.diverged:
                 step = self.diverged[model] = first + int(finite.argmin())
-                rate = to_numpy(self.schedule(step))
+                rate = to_numpy(self._rate(step))
+                was = "were not finite" if what == "parameters" else f"was {row[finite.argmin()]}"
                 self.causes[model] = (
-                    f"the {what} of {f'model {model}' if self.models else 'the network'} was {row[finite.argmin()]} at "
-                    f"update {step} (learning rate {rate[model] if rate.ndim else rate:.3g})"
+                    f"the {what} of {f'model {model}' if self.models else 'the network'} {was} at update "
+                    f"{step} (learning rate {rate[model] if rate.ndim else rate:.3g})"
                 )
-        if self.diverged and self.divergence == "raise":
-            first_one = min(self.diverged, key=lambda model: self.diverged[model])
-            raise DivergenceError(f"{self.causes[first_one]}; lower the rate, or check the features for NaN")
+        if not self.diverged or self.divergence == "freeze":
+            return False
+        model, made = min(self.diverged, key=lambda model: self.diverged[model]), self.step
+        cause = self.causes[model]
+        if self._kept:
+            where = first_affected(self, batches, self.diverged[model], model)  # and go back
+            cause += f"; not finite first: {where}" if where else ""
+        if self.divergence == "halve" and self._kept and len(self.halvings) < HALVINGS:
+            del self.history.batch_loss[len(self.history.batch_loss) - (made - self.step) :]
+            self.diverged, self.causes, self._unseen = {}, {}, 0
+            self.halvings.append(cause)
+            warnings.warn(f"{cause}; going back to update {self.step}, and on with half the rate", DivergenceWarning,
+                          stacklevel=4)
+            return True
+        other = ("go on without that model, with divergence='freeze'" if self.models else
+                 f"look at the data: the rate was halved {len(self.halvings)} times" if self.halvings else
+                 "go on at half the rate, with divergence='halve'")
+        raise DivergenceError(f"{cause}; lower the rate or the initial weights, or {other}; the network is as it was "
+                              f"at update {self.step}")
 
     def _without_frozen(self, values: Any) -> Any:
         """Give measured values (..., *models) with NaN for models that are frozen."""
@@ -379,15 +503,14 @@ class Trainer:
         return values
 
     def _keep_state(self) -> None:
-        """Where models may be frozen, go back with those that diverged, and keep the state of the others."""
-        if self.divergence == "raise":
-            return
+        """Go back with models that diverged, and keep the state of the others, to go back to."""
+        self._kept_step = self.step
         if not self._kept:
             self._kept = {name: namespace(a).asarray(a, copy=True) for name, a in self.state().items()}
         own = {name: len(shape) for name, shape in self._network.shapes.items()}
         for name, array in self.state().items():
             kept = self._kept[name]
-            if not self.models or array.ndim == own[name.rpartition(".")[2]]:
+            if not self.models or not self.diverged or array.ndim == own[name.rpartition(".")[2]]:
                 to, new = (array, kept) if self.diverged and not self.models else (kept, array)
                 to[...] = new
                 continue
@@ -396,44 +519,50 @@ class Trainer:
                 to[model, ...] = new[model, ...]
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Any]:
-        """Give ``loss``, ``cost`` and ``accuracy`` on data, as floats or as arrays over the models."""
+        """Give ``loss``, ``cost`` and what the loss measures beside (``accuracy``), as floats or arrays over models."""
         network = self.network
         x, y = self._examples(x, y, network.device, "")
         return self._evaluate(x, y)
 
     def _evaluate(self, x: Array, y: Array) -> dict[str, Any]:
         device = self.network.device
-        xp, n = device.xp, x.shape[0]
-        loss, hits = 0.0, 0.0
+        n = x.shape[0]
+        loss, tally = 0.0, 0.0
         with device.activate():
-            one_hot = xp.eye(self.architecture.out_features, dtype=getattr(xp, self.dtype), device=device.native)
+            encode = self.loss.encoder(self.architecture.out_features, device, self.dtype)
             room = device.empty((min(n, BLOCK), x.shape[1]), self.dtype)
             for rows in blocks(n, BLOCK):
-                labels = y[rows]
+                labels = y[rows, ...]
                 part = fill(room[: labels.shape[0], :], x[rows, :], self._scaling)
                 outputs, _, _ = self._trained.forward(self.arrays, part)
-                value, _ = self.loss.forward(outputs, xp.take(one_hot, labels, axis=0))
-                right = xp.argmax(outputs, axis=-1) == labels
+                value, _ = self.loss.forward(outputs, encode(labels))
                 loss = loss + value * (labels.shape[0] / n)
-                hits = hits + xp.sum(xp.astype(right, one_hot.dtype), axis=-1)
+                tally = tally + self.loss.tally(outputs, labels)
+            beside: Mapping[str, Array] = self.loss.score(tally, y)
             cost = loss + l2_penalty(self._l2, [self.arrays[name] for name in self._network.weights])
-        found = {"loss": to_numpy(loss), "cost": to_numpy(cost), "accuracy": to_numpy(hits) / n}
-        return found if self.models else {name: float(v) for name, v in found.items()}
+        found = {"loss": loss, "cost": cost, **beside}
+        return {name: to_numpy(v) if self.models else float(to_numpy(v)) for name, v in found.items()}
 
     def _measure(self, data: Mapping[str, tuple[Array, Array]], batches: Batches) -> bool:
         """Add a row to the history and tell the callbacks; True if one of them wants to stop."""
         row: dict[str, Any] = {"step": self.step, "epoch": self.step / batches.per_epoch}
-        lr = self.schedule(self.step)
+        lr = self._rate(self.step)
         row["lr"] = to_numpy(lr) if is_array(lr) else float(lr)
         found = {name: self._evaluate(x, y) for name, (x, y) in data.items()}
         for name, measured in found.items():
-            self._look_for_divergence(to_numpy(measured["loss"]), self.step, f"{name} loss")
+            if self._look_for_divergence(to_numpy(measured["loss"]), self.step, batches, f"{name} loss"):
+                return False
             row |= {f"{name}_{key}": value for key, value in measured.items()}
+        # A weight of -inf may hide behind a ReLU.
+        if self._look_for_divergence(to_numpy(flag(self)), self.step, batches, "parameters"):
+            return False
         row = {name: v if name in ("step", "epoch", "lr") else self._without_frozen(v) for name, v in row.items()}
         self.history.rows.append(row)
         self._keep_state()
-        stop = any([callback.on_evaluation(self, row) for callback in self.callbacks])
-        return stop or len(self.diverged) == (self.models or (1,))[0]
+        self.stopped = len(self.diverged) == (self.models or (1,))[0]
+        for callback in self.callbacks:
+            self.stopped = bool(callback.on_evaluation(self, row)) or self.stopped
+        return self.stopped
 
     def _examples(self, x: Array, y: Array, device: Device, what: str) -> tuple[Array, Array]:
         """Bring features and labels to the device, if one was asked for, and see that they fit."""
@@ -443,19 +572,14 @@ class Trainer:
     def _checked(self, x: Array, y: Array, device: Device, what: str) -> tuple[Array, Array]:
         if self._moves_data:
             x, y = (a if Device.of(a) == device else device.asarray(a) for a in (x, y))
-        x, xp = check_features(x, self.architecture, device), device.xp
+        x = check_features(x, self.architecture, device)
         check_same_device(x=x, y=y)
-        if x.ndim != 2 or y.ndim != 1 or y.shape[0] != x.shape[0] or not x.shape[0]:
+        outputs = self.architecture.out_features
+        fitting = self.loss.shapes(outputs)
+        if x.ndim != 2 or tuple(y.shape[1:]) not in fitting.values() or y.shape[:1] != x.shape[:1] or not x.shape[0]:
             raise ValueError(
-                f"{what}data: expected features (n, {self.architecture.in_features}) and labels (n,) with n at "
-                f"least 1, got shapes {tuple(x.shape)} and {tuple(y.shape)}"
+                f"{what}data: expected features (n, {self.architecture.in_features}) and {' or '.join(fitting)} with n "
+                f"at least 1, got shapes {tuple(x.shape)} and {tuple(y.shape)}"
             )
-        if not xp.isdtype(y.dtype, "integral"):
-            raise TypeError(f"{what}labels: expected integers from 0, got dtype {y.dtype}; use y.astype('int64')")
-        low, high = int(xp.min(y)), int(xp.max(y))
-        if low < 0 or high >= self.architecture.out_features:
-            raise ValueError(
-                f"{what}labels: expected 0 to {self.architecture.out_features - 1} (the network has "
-                f"{self.architecture.out_features} outputs), got {low} to {high}"
-            )
-        return x, xp.astype(y, xp.int64, copy=False)
+        check_finite(x, f"{what}features")
+        return x, self.loss.check(y, outputs, what)
