@@ -13,6 +13,7 @@ for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")  # before NumPy is imported: small matrices gain nothing from more
 
 import functools  # noqa: E402
+import importlib  # noqa: E402
 from typing import Any  # noqa: E402
 
 import hypothesis  # noqa: E402
@@ -22,6 +23,9 @@ from xpnet.backend import Device, DeviceError  # noqa: E402
 
 ALL = ("numpy", "strict", "torch", "cupy")
 ALWAYS = ("numpy", "strict")
+#: Other packages that tests are about: ``optional`` leaves out tests without them, unless XPNET_REQUIRE names them.
+PACKAGES = {"dask": "distributed", "sklearn": "sklearn", "onnx": "onnxruntime", "pandas": "pandas",
+            "tensorboard": "tensorboardX"}
 
 hypothesis.settings.register_profile("xpnet", derandomize=True, max_examples=25, deadline=None)
 hypothesis.settings.load_profile("xpnet")
@@ -30,17 +34,28 @@ hypothesis.settings.load_profile("xpnet")
 def names_in(variable: str) -> list[str]:
     """Give the backends that an environment variable names."""
     names = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
-    unknown = [name for name in names if name not in ALL]
+    known = (*ALL, *PACKAGES) if variable == "XPNET_REQUIRE" else ALL
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise pytest.UsageError(f"{variable}: expected names out of {', '.join(ALL)}; got {', '.join(unknown)}")
+        raise pytest.UsageError(f"{variable}: expected names out of {', '.join(known)}; got {', '.join(unknown)}")
     return names
+
+
+def optional(name: str) -> Any:
+    """Import a package of ``PACKAGES`` for a whole test module, or leave the module out and say why."""
+    try:
+        return importlib.import_module(PACKAGES[name])
+    except ImportError as error:
+        if name in names_in("XPNET_REQUIRE"):
+            raise
+        pytest.skip(f"{PACKAGES[name]} is not installed ({error})", allow_module_level=True)
 
 
 @functools.cache
 def backends() -> tuple[dict[str, Device], dict[str, str]]:
     """Give the devices to test by backend, and the reasons why others are left out."""
     asked, required = names_in("XPNET_BACKENDS"), names_in("XPNET_REQUIRE")
-    needed = {*(asked or ALWAYS), *required}
+    needed = {*(asked or ALWAYS), *(name for name in required if name in ALL)}
     devices, left_out = {}, {}
     for name in ALL:
         if asked and name not in needed:

@@ -104,22 +104,27 @@ def test_short_runs_are_not_compared_with_the_report(written: tuple[Path, dict[s
 
 
 def test_a_claim_can_fail() -> None:
-    def rows(better: float, worse: float) -> list[dict[str, Any]]:
-        return [{"hidden": hidden, "batch_norm": bn, "final_train_loss": better if bn else worse,
-                 "final_validation_loss": 1.0, "roughness": 0.1}
+    def rows(better: float, worse: float, spread: float) -> list[dict[str, Any]]:
+        def by_seed(name: str, mean: float) -> dict[str, Any]:
+            return _common.by_seed(name, [mean - spread, mean, mean + spread] if spread else [mean])
+
+        return [{"hidden": hidden, "batch_norm": bn, **by_seed("final_train_loss", better if bn else worse),
+                 **by_seed("final_validation_loss", 1.0), **by_seed("roughness", 0.1)}
                 for hidden in (_common.HIDDEN_3, _common.HIDDEN_9) for bn in (False, True)]
 
-    data = {"data": {"name": "CIFAR-10"}, "environment": {"quick": False}}
-    held = claims.judge({**data, "loss_curves": rows(1.0, 2.0)})
-    failed = claims.judge({**data, "loss_curves": rows(2.0, 1.0)})
-    assert [row["holds"] for row in held] == [True, False, True, False]
-    assert [row["holds"] for row in failed] == [False] * 4
+    def holds(*arguments: float) -> list[bool | None]:
+        data = {"data": {"name": "CIFAR-10"}, "environment": {"quick": False}}
+        return [row["holds"] for row in claims.judge({**data, "loss_curves": rows(*arguments)})]
+
+    assert holds(1.0, 2.0, 0.1) == [True, None, True, None]
+    assert holds(2.0, 1.0, 0.1) == [False, None, False, None]
+    assert holds(2.0, 1.0, 0.0) == [None] * 4  # one seed contradicts nothing
 
 
 def test_difference_gives_an_interval() -> None:
     mean, margin, told = claims.difference(np.array([1.0, 1.1, 1.2]), np.array([0.0, 0.0, 0.3]))
     assert mean == pytest.approx(1.0)
-    assert margin == pytest.approx(4.30 * 0.1 / 3**0.5)
+    assert margin == pytest.approx(4.3026527 * 0.1 / 3**0.5)
     assert "over 3 seeds" in told
     assert "do not tell" in claims.difference(np.array([1.0, -1.0]), np.zeros(2))[2]
     mean, margin, told = claims.points(np.array([0.5]), np.array([0.5]), 10_000)
@@ -129,7 +134,7 @@ def test_difference_gives_an_interval() -> None:
 
 
 @pytest.mark.parametrize(("mean", "margin", "verdict"), [
-    (1.0, 2.0, True), (-1.0, 2.0, None), (-1.0, 0.5, False), (-1.0, float("nan"), False),
+    (1.0, 2.0, True), (-1.0, 2.0, None), (-1.0, 0.5, False), (-1.0, float("nan"), None),
 ])
 def test_a_direction_fails_only_beyond_its_margin(mean: float, margin: float, verdict: bool | None) -> None:
     assert claims.direction(mean, margin, rises=True) is verdict

@@ -1,21 +1,33 @@
 """Multilayer perceptrons on NumPy and CuPy arrays, from one source, with proven gradients."""
 
+__version__ = "0.1.0"
+
 from . import datasets
 from .backend import Device, DeviceError, OutOfMemoryError
-from .callbacks import Callback, JSONLines, Progress
+from .callbacks import CSV, BestWeights, Callback, EarlyStopping, JSONLines, Progress, TensorBoard
+from .divergence import DivergenceWarning, NotFiniteError
+from .estimators import MLPClassifier, MLPRegressor
 from .history import History
 from .initializers import He, Normal, Xavier
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
-from .losses import SoftmaxCrossEntropy
+from .losses import MeanSquaredError, SoftmaxCrossEntropy
 from .network import Network, Sequential, mlp
 from .optimizers import SGD, Adam, AdamW
+from .range_test import LRRange, find_lr
+from .refine import Refined, coarse_to_fine
+from .results import Ensemble, Sweep
+from .runs import Checkpoints, ResumeError
 from .schedules import Constant, Cosine, CyclicLR, Step
+from .search import GridSearch
+from .space import LogUniform, Uniform
+from .sweep import sweep
 from .training import DivergenceError, Trainer
 
-__version__ = "0.1.0"
 __all__ = [
-    "SGD", "Adam", "AdamW", "BatchNorm", "Callback", "Constant", "Cosine", "CyclicLR", "Device", "DeviceError",
-    "DivergenceError", "Dropout", "He", "History", "JSONLines", "Layer", "Linear", "Network", "Normal",
-    "OutOfMemoryError", "Progress", "ReLU", "Sequential", "SoftmaxCrossEntropy", "Standardize", "Step", "Trainer",
-    "Xavier", "datasets", "mlp",
+    "CSV", "SGD", "Adam", "AdamW", "BatchNorm", "BestWeights", "Callback", "Checkpoints", "Constant", "Cosine",
+    "CyclicLR", "Device", "DeviceError", "DivergenceError", "DivergenceWarning", "Dropout", "EarlyStopping",
+    "Ensemble", "GridSearch", "He", "History", "JSONLines", "LRRange", "Layer", "Linear", "LogUniform",
+    "MLPClassifier", "MLPRegressor", "MeanSquaredError", "Network", "Normal", "NotFiniteError", "OutOfMemoryError",
+    "Progress", "ReLU", "Refined", "ResumeError", "Sequential", "SoftmaxCrossEntropy", "Standardize", "Step",
+    "Sweep", "TensorBoard", "Trainer", "Uniform", "Xavier", "coarse_to_fine", "datasets", "find_lr", "mlp", "sweep",
 ]

@@ -21,7 +21,8 @@ from .blas import Descent
 from .blas import found as blas_found
 
 __all__ = [
-    "Array", "Device", "DeviceError", "OutOfMemoryError", "add_gradient", "check_same_device", "constant", "descent",
+    "Array", "Device", "DeviceError", "OutOfMemoryError", "add_gradient", "assign",
+    "check_same_device", "constant", "descent",
     "from_dlpack", "is_complex", "namespace", "real", "survey", "to_numpy",
 ]
 
@@ -73,6 +74,12 @@ def descent(flat: Array, rows: int) -> Descent | None:
     if isinstance(flat, np.ndarray) and flat.size >= 2**14 and blas_found():
         return Descent(flat.reshape(rows, -1))
     return None
+
+
+def assign(out: Array, x: Array) -> None:
+    """Write ``x`` of any real dtype into ``out``, without an array between them where the library can."""
+    strict = array_api_compat.is_array_api_strict_namespace(namespace(out))
+    out[...] = namespace(x).astype(x, out.dtype) if strict else x
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -318,6 +325,12 @@ class Device:
                     f"out of memory on {self.name}: {error}; {'an unknown number of' if free is None else f'{free:,}'} "
                     "bytes are free. Lower the batch size, the number of models, or the widths of the layers"
                 ) from error
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Leave out NumPy's warnings of overflow, where whoever computes looks for what is not finite."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            yield
 
     def synchronize(self) -> None:
         """Wait until everything queued here is done."""

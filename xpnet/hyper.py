@@ -87,10 +87,12 @@ def bind(thing: Any, device: Device, dtype: str, *, axes: int) -> Any:
     return dataclasses.replace(thing, **bound) if bound else thing  # type: ignore[type-var]
 
 
-def pick(thing: Any, index: int) -> Any:
-    """Give a copy of a dataclass, and of those in it, with entry ``index`` in place of each sequence."""
+def pick(thing: Any, index: int | Sequence[int]) -> Any:
+    """Give a copy of a dataclass, and of those in it, with entry ``index`` (or those) in place of each sequence."""
     if not dataclasses.is_dataclass(thing):
-        return thing[index] if is_array(thing) else thing
+        if not is_array(thing):
+            return thing
+        return thing[index] if hasattr(index, "__index__") else [thing[i] for i in index]
     fields = {f.name: pick(getattr(thing, f.name), index) for f in dataclasses.fields(thing)}
     return dataclasses.replace(thing, **fields)  # type: ignore[type-var]
 

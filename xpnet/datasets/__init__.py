@@ -31,7 +31,7 @@ def load(
     test: int | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Give the data set that a user named; :attr:`Dataset.name` says which it became.
+    """Give the data set that a user named; ``Dataset.name`` says which it became.
 
     Parameters
     ----------

@@ -1,0 +1,174 @@
+"""``xpnet sweep``: one training run for many values, from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import datasets
+from .backend import Device
+from .cli_options import COUNT, RATE, widths
+from .initializers import Normal
+from .network import mlp
+from .optimizers import SGD
+from .refine import coarse_to_fine
+from .results import Sweep
+from .schedules import CyclicLR
+from .space import Uniform, parse
+from .sweep import sweep
+from .sweep_files import plain
+from .training import DivergenceError, Trainer
+
+__all__ = ["add_arguments", "run"]
+
+#: What may have several values: the option, what its values are, and its default.
+_SWEPT: dict[str, tuple[type, Any, str]] = {
+    "l2": (float, 0.0, "cost = loss + l2 * sum of squared weights"),
+    "lr": (float, 1e-1, "the highest learning rate of the cycle"),
+    "lr_min": (float, 1e-5, "the lowest, unless --lr is lower still"),
+    "sigma": (float, None, "standard deviation of the initial weights; He's by default"),
+    "dropout": (float, 0.0, "rate after each ReLU"),
+    "momentum": (float, 0.0, "of SGD"),
+    "seed": (int, 0, "seeds; 0:5 are 0 to 4"),
+}
+
+
+@dataclass(frozen=True)
+class _Make:
+    """From a point's values to a trainer."""
+
+    features: int
+    classes: int
+    batch_norm: bool
+    standardize: bool
+    step_size: int
+    batch_size: int
+    dtype: str
+    device: str
+
+    def __call__(self, hidden: list[int], l2: float, lr: float, lr_min: float, sigma: float | None, dropout: float,
+                 momentum: float, seed: int) -> Trainer:
+        network = mlp(self.features, hidden, self.classes, batch_norm=self.batch_norm, dropout=dropout,
+                      initializer=None if sigma is None else Normal(sigma), standardize=self.standardize)
+        return Trainer(network, optimizer=SGD(momentum), schedule=CyclicLR(min(lr_min, lr), lr, self.step_size), l2=l2,
+                       batch_size=self.batch_size, seed=seed, dtype=self.dtype, device=self.device)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``xpnet sweep``."""
+    add = parser.add_argument
+    add("--data", help="synthetic, cifar10, or a CIFAR-10 directory or archive; CIFAR-10 where found, else synthetic")
+    add("--images", type=COUNT, metavar="N", help="train on so many images; all of CIFAR-10, 10,000 synthetic ones")
+    add("--hidden", action="append", type=widths, metavar="WIDTHS",
+        help="widths of the hidden layers, like 50,50, the default; may be repeated")
+    add("--batch-norm", action="store_true", help="batch norm before each ReLU")
+    add("--standardize", action=argparse.BooleanOptionalAction, default=True, help="standardise the pixels")
+    for name, (_, default, text) in _SWEPT.items():
+        add(f"--{name.replace('_', '-')}", metavar="VALUES", help=f"{text} (default: {default})")
+    add("--draws", type=COUNT, default=8, help="points drawn from log-uniform(...) and uniform(...) values")
+    add("--coarse-to-fine", action="store_true", help="draw again from the interval that the best points span")
+    add("--halve-at", metavar="STEPS", default="", help="updates at which the worse half is dropped, like 1000,2000")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=RATE, default=20.0, help="passes over the data")
+    length.add_argument("--steps", type=COUNT, help="updates, instead of --epochs")
+    add("--step-size", type=COUNT, help="updates of half a cycle; 5 epochs by default")
+    add("--evaluate-every", type=COUNT, metavar="STEPS", help="updates between evaluations; an epoch by default")
+    add("--batch-size", type=COUNT, default=100, help="examples per update")
+    add("--dtype", choices=("float32", "float64"), default="float32")
+    add("--device", default="cpu", help="cpu, cuda, cuda:N or auto")
+    add("--block-size", type=COUNT, metavar="M", help="networks trained side by side; by default as memory allows")
+    add("--workers", type=COUNT, default=1, help="processes on this machine")
+    add("--dask", metavar="ADDRESS", help="train on a Dask cluster, like tcp://scheduler:8786")
+    add("--out", type=Path, metavar="DIR", help="keep blocks, tables, curves and the best network here; "
+        "the same command again does only what is missing")
+
+
+def run(a: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Carry out ``xpnet sweep``; give what to print, as plain values and as text.
+
+    Raises
+    ------
+    DivergenceError
+        If every network diverged; ``--out`` has been written.
+    """
+    space: dict[str, Any] = {"hidden": a.hidden or [[50, 50]]}
+    for name, (kind, default, _) in _SWEPT.items():
+        space[name] = [default] if getattr(a, name) is None else _parse(name, getattr(a, name), kind)
+    if a.coarse_to_fine and not any(isinstance(v, Uniform) for v in space.values()):
+        raise ValueError("--coarse-to-fine needs values to draw, like --l2 'log-uniform(1e-5, 1e-1)'")
+    halve_at = _parse("halve_at", a.halve_at, int) if a.halve_at else ()
+    device = Device(a.device)
+    data = datasets.load(a.data, train=a.images)
+    x, y = data.train
+    per_epoch = -(-len(y) // min(a.batch_size, len(y)))
+    make = _Make(x.shape[1], len(data.classes), a.batch_norm, a.standardize, a.step_size or 5 * per_epoch,
+                 a.batch_size, a.dtype, device.name)
+    if not a.json:
+        print(f"data: {data.name}, {data.source}; device: {device.name} {device.why}".rstrip(), flush=True)
+    with _dask(a.dask) as executor:
+        options: dict[str, Any] = {
+            "steps": a.steps, "epochs": None if a.steps else a.epochs, "validation": data.validation, "draws": a.draws,
+            "evaluate_every": a.evaluate_every, "block_size": a.block_size, "workers": a.workers, "executor": executor,
+            "halve_at": halve_at, "directory": a.out,
+        }
+        if a.coarse_to_fine:
+            found = coarse_to_fine(make, space, x, y, **options)
+            result, tables = found.better, {"coarse": found.coarse.table(), "fine": found.fine.table()}
+        else:
+            result = sweep(make, space, x, y, **options)
+            tables = {"table": result.table()}
+    if len(result.diverged) == len(result):
+        raise DivergenceError(f"every network diverged; the first: {result.diverged[0][1]}; lower --lr or --sigma")
+    shown = [name for name, values in space.items() if isinstance(values, Uniform) or len(values) > 1]
+    lines = [line for name, table in tables.items() for line in _lines(name, table, shown, result)]
+    test = result.ensemble([result.best]).evaluate(*data.test)["accuracy"]
+    together = result.ensemble().evaluate(*data.test)
+    networks = len(together["members"])
+    lines.append(f"test accuracy: best network {test:.4f}; ensemble of {networks} {together['accuracy']:.4f}")
+    if a.out:
+        lines.append(f"wrote {a.out}")
+    told = {"data": data.name, "device": device.name, **tables,
+            "best": {**result.points[result.best], "test_accuracy": test},
+            "ensemble": {"networks": networks, "test_accuracy": together["accuracy"]},
+            "out": str(a.out) if a.out else None}
+    return plain(told), "\n".join(lines)
+
+
+def _parse(name: str, text: str, kind: type) -> Any:
+    try:
+        return parse(text, kind)
+    except ValueError as error:
+        raise ValueError(f"--{name.replace('_', '-')}: {error}") from None
+
+
+def _lines(name: str, table: list[dict[str, Any]], shown: list[str], result: Sweep) -> list[str]:
+    """Write a table in plain text: what was swept, and the score with its interval over seeds."""
+    score, columns = result.score, [n for n in shown if n != "seed"] or ["hidden"]
+    columns += ["step"] if len({row["step"] for row in table}) > 1 else []
+    rows = [[*columns, score, "+- (95 %)", "seeds", "diverged"]]
+    for row in table:
+        margin = row[f"{score}_margin"]
+        rows.append([*[f"{row[c]:.4g}" if isinstance(row[c], float) else str(row[c]) for c in columns],
+                     f"{row[score]:.4f}", "" if margin != margin else f"{margin:.4f}", str(row["n"]),
+                     str(row["diverged"] or "")])
+    room = [max(len(line[i]) for line in rows) for i in range(len(rows[0]))]
+    title = [] if name == "table" else [f"{name}:"]
+    return title + ["  ".join(v.ljust(w) for v, w in zip(line, room, strict=True)).rstrip() for line in rows]
+
+
+@contextlib.contextmanager
+def _dask(address: str | None) -> Iterator[Any]:
+    """Give a client of a Dask cluster, or none without an address."""
+    if not address:
+        yield None
+        return
+    try:
+        from distributed import Client  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError:
+        raise ImportError("--dask needs Dask: pip install 'xpnet[dask]'") from None
+    with Client(address) as client:  # type: ignore[no-untyped-call, unused-ignore]
+        yield client

@@ -1,0 +1,145 @@
+"""A sweep's directory: what it is, in ``sweep.json``, and its finished blocks, one file each, whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .backend import to_numpy
+from .blocks import Block
+from .checkpoint import CheckpointError, pack, unpack
+from .hyper import describe
+from .snapshot import compared
+from .storage import DamagedError, read_file, read_json, replace_file
+
+__all__ = ["DamagedBlockWarning", "Store"]
+
+_FORMAT, _TOLD = "xpnet block 1", "sweep.json"
+
+
+class DamagedBlockWarning(UserWarning):
+    """A file of a finished block cannot be used; its networks are trained again."""
+
+
+class Store:
+    """A sweep's directory.
+
+    Parameters
+    ----------
+    directory : Path, optional
+        Where it is kept; nowhere without one.
+    told : dict
+        All that decides the sweep's result.
+    block_size : int
+        How members are cut into blocks, unless the directory knows already.
+
+    Attributes
+    ----------
+    block_size : int
+        How members are cut into blocks.
+
+    Raises
+    ------
+    ValueError
+        If the directory holds another sweep; the message names what differs.
+    OSError
+        If it cannot be written to.
+    """
+
+    def __init__(self, directory: Path | None, told: dict[str, Any], block_size: int) -> None:
+        self.directory, self.block_size, self._new = directory, block_size, False
+        if not directory:
+            return
+        told = json.loads(json.dumps(told, default=_described))
+        self.identity = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        path = directory / _TOLD
+        if directory.exists() and not directory.is_dir():
+            raise NotADirectoryError(f"sweep: expected a directory to write to, {directory} is a file")
+        if not path.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            replace_file(path, json.dumps({**told, "block_size": block_size}, indent=1).encode())
+            self._new = True
+            return
+        try:
+            kept = read_json(read_file(path, 2**40), path.name)
+            self.block_size = int(kept.pop("block_size"))
+        except (DamagedError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged ({error}): remove it; finished blocks will be found again") from error
+        if different := compared(kept, told):
+            raise ValueError(f"{directory} holds another sweep: {'; '.join(different)}. Choose another directory, or "
+                             "remove this one")
+
+    def let_go(self) -> None:
+        """Leave a new directory to whatever sweep comes, if it holds no block: nothing is lost with it."""
+        if self.directory and self._new and not any(self.directory.glob("blocks/*.safetensors")):
+            (self.directory / _TOLD).unlink(missing_ok=True)
+
+    def load(self, until: int) -> Iterator[Block]:
+        """Give the blocks that end at update ``until``, one after the other; name what is damaged in a warning."""
+        for path in sorted(self.directory.glob(f"blocks/{until:09d}-*.safetensors")) if self.directory else ():
+            try:
+                block = self._read(path)
+            except (DamagedError, CheckpointError, KeyError, ValueError, TypeError, AttributeError) as error:
+                warnings.warn(f"{path} is damaged ({error}): its networks are trained again", DamagedBlockWarning,
+                              stacklevel=3)
+                continue
+            if block:
+                yield block
+
+    def _read(self, path: Path) -> Block | None:
+        content = read_file(path, 2**40)
+        size = int.from_bytes(content[:8], "little")
+        told = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["block"])
+        if told["format"] != _FORMAT or told["identity"] != self.identity:
+            return None
+        arrays = unpack(content)
+        if told.pop("sha256") != _digest(told, arrays):
+            raise DamagedError("its content is not what was written")
+        state, columns = ({name: arrays[f"{kind}/{name}"] for name in told[kind]} for kind in ("state", "columns"))
+        causes = {int(m): (int(step), str(why)) for m, (step, why) in told["causes"].items()}
+        return Block(tuple(told["members"]), state, columns, arrays["batch_loss"], causes)
+
+    def save(self, block: Block, until: int) -> None:
+        """Write a block that ends at update ``until``.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; blocks that were written before are intact.
+        """
+        if not self.directory:
+            return
+        arrays = {"batch_loss": block.batch_loss, **{f"state/{k}": v for k, v in block.state.items()},
+                  **{f"columns/{k}": v for k, v in block.columns.items()}}
+        told = {"format": _FORMAT, "identity": self.identity, "members": block.members, "causes": block.causes,
+                "state": list(block.state), "columns": list(block.columns)}
+        told = json.loads(json.dumps(told))
+        told["sha256"] = _digest(told, arrays)
+        name = hashlib.sha256(f"{self.identity} {block.members}".encode()).hexdigest()[:16]
+        path = self.directory / "blocks" / f"{until:09d}-{name}.safetensors"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            replace_file(path, pack(arrays, {"block": json.dumps(told)}))
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror or error}: blocks that were finished before are intact, and "
+                          "the same command goes on from there", str(path)) from error
+
+
+def _digest(told: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
+    """Give a SHA-256 of what is told, and of all names, shapes, dtypes and bytes."""
+    found = hashlib.sha256(json.dumps(told).encode())
+    for name, array in sorted(arrays.items()):
+        host = to_numpy(array)
+        found.update(f"{name} {host.dtype} {host.shape}".encode())
+        found.update(host.tobytes())
+    return found.hexdigest()
+
+
+def _described(value: Any) -> Any:
+    """Give a value that JSON does not have in plain ones."""
+    told = describe(value)
+    return repr(value) if told is value else told
