@@ -18,6 +18,7 @@ import numpy as np
 
 import xpnet
 from xpnet import datasets, plotting
+from xpnet.intervals import interval
 
 HIDDEN_3 = [50, 50]
 HIDDEN_9 = [50, 30, 20, 20, 10, 10, 10, 10]
@@ -53,71 +54,85 @@ class Job:
             plotting.save(plot(*arguments, title=f"{title}\n{self.on}", **options), self.out / f"{name}.png")
 
 
-@dataclass
-class Runs:
-    """What ``train`` gives: one network per swept value and seed, trained side by side."""
+@dataclass(frozen=True)
+class Make:
+    """From a point of a sweep to its trainer: the report's networks and default parameters."""
 
     job: Job
-    trainer: xpnet.Trainer
-    values: int
+    hidden: Sequence[int]
+    batch_norm: bool
+
+    def __call__(self, seed: int, l2: float = L2, sigma: float | None = None) -> xpnet.Trainer:
+        data = self.job.data
+        network = xpnet.mlp(
+            data.train.x.shape[1], self.hidden, len(data.classes), batch_norm=self.batch_norm,
+            initializer=None if sigma is None else xpnet.Normal(sigma), standardize=True,
+        )
+        return xpnet.Trainer(
+            network, schedule=xpnet.CyclicLR(ETA_MIN, ETA_MAX, step_size=self.job.step_size), l2=l2, batch_size=BATCH,
+            seed=seed, device=self.job.device,
+        )
+
+
+@dataclass
+class Runs:
+    """A sweep over values and seeds, the seeds innermost."""
+
+    job: Job
+    sweep: xpnet.Sweep
 
     def measure(self, split: str) -> dict[str, np.ndarray]:
         """Give loss, cost and accuracy on a split, each of shape (values, seeds)."""
-        found = self.trainer.evaluate(*getattr(self.job.data, split))
-        return {name: np.reshape(v, (self.values, -1)) for name, v in found.items()}
+        found = self.sweep.evaluate(*getattr(self.job.data, split))
+        return {name: np.reshape(v, (-1, self.job.seeds)) for name, v in found.items()}
+
+    def column(self, name: str, value: int) -> np.ndarray:
+        """Give a column of the histories of one value, of shape (rows, seeds)."""
+        first = value * self.job.seeds
+        return np.stack([h[name] for h in self.sweep.histories[first : first + self.job.seeds]], axis=-1)
 
     def curves(self, value: int = 0) -> dict[str, Any]:
         """Give the columns of the history of one value, as lists: the mean over the seeds."""
-        columns = self.trainer.history.columns
+        columns = self.sweep.histories[0].columns
         return {"steps": columns["step"].tolist(), **{
-            name: np.reshape(columns[name], (len(columns["step"]), self.values, -1))[:, value].mean(axis=-1).tolist()
+            name: self.column(name, value).mean(axis=-1).tolist()
             for name in columns if name.startswith(("train_", "validation_"))}}
 
     def roughness(self, column: str, value: int = 0) -> np.ndarray:
         """Give each seed's mean absolute second difference of a column: 0 for a straight line."""
-        values = self.trainer.history[column]
-        curve = np.reshape(values, (len(values), self.values, -1))[:, value]
-        return np.abs(np.diff(curve, n=2, axis=0)).mean(axis=0)
+        return np.abs(np.diff(self.column(column, value), n=2, axis=0)).mean(axis=0)
+
+
+def options(job: Job, *, cycles: int = 2, points: int = 1) -> dict[str, Any]:
+    """Give what all sweeps share: data, length, and how often they are evaluated."""
+    steps = cycles * 2 * job.step_size
+    return {"x": job.data.train.x, "y": job.data.train.y, "validation": job.data.validation, "steps": steps,
+            "evaluate_every": max(1, steps // points), "train_sample": len(job.data.validation.y),
+            "order_seed": job.seed}
 
 
 def train(
-    job: Job, hidden: Sequence[int], *, batch_norm: bool, l2: Any = L2, sigma: Any = None, cycles: int = 2,
-    points: int = 1, label: str = "training",
+    job: Job, hidden: Sequence[int], *, batch_norm: bool, cycles: int = 2, points: int = 1, label: str = "training",
+    **values: Any,
 ) -> Runs:
-    """Train as the report does, from several seeds at once; ``l2`` or ``sigma`` may be a list of values."""
-    swept = next((v for v in (l2, sigma) if isinstance(v, list)), [None])
-    seeds = list(range(job.seed, job.seed + job.seeds))
-    many = len(swept) * len(seeds) > 1
-
-    def spread(value: Any) -> Any:
-        if not many:
-            return value[0] if isinstance(value, list) else value
-        return [v for v in value for _ in seeds] if isinstance(value, list) else value
-
-    initializer = None if sigma is None else xpnet.Normal(spread(sigma))
-    network = xpnet.mlp(
-        job.data.train.x.shape[1], hidden, len(job.data.classes), batch_norm=batch_norm,
-        initializer=initializer, standardize=True,
-    )
-    trainer = xpnet.Trainer(
-        network, schedule=xpnet.CyclicLR(ETA_MIN, ETA_MAX, step_size=job.step_size), l2=spread(l2), batch_size=BATCH,
-        seed=seeds * len(swept) if many else job.seed, device=job.device, callbacks=[xpnet.Progress(label)],
-        divergence="freeze",
-    )
-    steps = cycles * 2 * job.step_size
+    """Train as the report does, for all values of ``l2`` or ``sigma`` and from all seeds at once."""
     start = time.perf_counter()
-    trainer.fit(
-        *job.data.train, steps=steps, validation=job.data.validation, evaluate_every=max(1, steps // points),
-        train_sample=len(job.data.validation.y),
-    )
+    space = {**values, "seed": range(job.seed, job.seed + job.seeds)}
+    found = xpnet.sweep(Make(job, hidden, batch_norm), space, **options(job, cycles=cycles, points=points))
     job.timings[label] = round(time.perf_counter() - start, 2)
-    return Runs(job, trainer, len(swept))
+    return Runs(job, found)
 
 
 def by_seed(name: str, values: Any) -> dict[str, Any]:
-    """Give a number's mean over the seeds, and with several seeds each one's."""
+    """Give a number's mean over the seeds, and with several seeds each one's and the mean's 95 % margin."""
     values = np.asarray(values, dtype=float).ravel()
-    return {name: float(values.mean()), **({f"{name}_by_seed": values.tolist()} if values.size > 1 else {})}
+    spread = {f"{name}_margin": interval(values).margin, f"{name}_by_seed": values.tolist()} if values.size > 1 else {}
+    return {name: float(values.mean()), **spread}
+
+
+def with_margins(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Put each column's margin behind it, where the rows have one."""
+    return [name for column in columns for name in (column, f"{column}_margin") if name in (column, *rows[0])]
 
 
 class Options(argparse.ArgumentParser):
@@ -128,7 +143,7 @@ class Options(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
-def options(description: str | None) -> argparse.ArgumentParser:
+def arguments(description: str | None) -> argparse.ArgumentParser:
     """Give the options that all examples take."""
     parser = Options(description=(description or "").splitlines()[0])
     parser.add_argument("--data", metavar="DIR", help="CIFAR-10: a directory or archive, or 'synthetic'; by default "
@@ -192,7 +207,7 @@ def write_json(path: Path, results: Any) -> None:
 
 def main(name: str, description: str | None, run: Callable[[Job], dict[str, Any]]) -> None:
     """Run one example alone: its results go to ``OUT/NAME.json`` and its figures beside it."""
-    job = make_job(options(description).parse_args())
+    job = make_job(arguments(description).parse_args())
     try:
         results = run(job)
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 """The report's claims, each measured from the runs and judged.
 
 A claim holds as measured, does not hold, or is not told (``None``): where the measured difference contradicts it
-by less than its own 95 % margin, or where accuracies on CIFAR-10 say nothing of other data or a shortened run.
+by less than its own 95 % margin (one seed has none), or where accuracies on CIFAR-10 say nothing of other data or a shortened run.
 With several seeds the margin is that of the difference paired by seed.
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from _common import HIDDEN_3, HIDDEN_9
 
+from xpnet.intervals import paired
+
 REPORTED_VALIDATION, REPORTED_TEST = 0.553, 0.5457
 CHANCE, NEAR = 0.10, 0.01  # ten balanced classes; how near to chance counts as chance
-# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond, the normal one.
-STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
 
 
 def values(row: dict[str, Any], name: str) -> np.ndarray:
@@ -24,21 +24,14 @@ def values(row: dict[str, Any], name: str) -> np.ndarray:
     return np.asarray(row.get(f"{name}_by_seed", [row[name]]))
 
 
-def interval(better: np.ndarray, worse: np.ndarray) -> tuple[float, float]:
-    """Give the mean difference, paired by seed, and its 95 % margin (NaN from one seed)."""
-    delta, n = better - worse, better.size
-    if n == 1:
-        return float(delta[0]), float("nan")
-    return float(delta.mean()), float(STUDENT[min(n - 2, len(STUDENT) - 1)] * delta.std(ddof=1) / n**0.5)
-
-
 def difference(better: np.ndarray, worse: np.ndarray) -> tuple[float, float, str]:
-    """Give the difference, its margin, and both in words."""
-    mean, margin = interval(better, worse)
-    if np.isnan(margin):
-        return mean, margin, f"difference {mean:+.3g} from one seed (--seeds K gives an interval)"
-    clear = "" if abs(mean) > margin else ", which the seeds do not tell from 0"
-    return mean, margin, f"paired difference {mean:+.3g} +- {margin:.2g} over {better.size} seeds{clear}"
+    """Give the mean difference, paired by seed, its 95 % margin (NaN from one seed), and both in words."""
+    found = paired(better, worse)
+    if np.isnan(found.margin):
+        return found.mean, found.margin, f"difference {found.mean:+.3g} from one seed (--seeds K gives an interval)"
+    clear = "" if abs(found.mean) > found.margin else ", which the seeds do not tell from 0"
+    return found.mean, found.margin, (f"paired difference {found.mean:+.3g} +- {found.margin:.2g} over {found.n} seeds "
+                                      f"(t test: p = {found.p:.2g}){clear}")
 
 
 def points(better: np.ndarray, worse: np.ndarray, images: int) -> tuple[float, float, str]:
@@ -51,10 +44,13 @@ def points(better: np.ndarray, worse: np.ndarray, images: int) -> tuple[float, f
 
 
 def direction(mean: float, margin: float, *, rises: bool) -> bool | None:
-    """Judge a direction: it holds as measured, fails beyond the margin, and is not told apart in between."""
+    """Judge a direction: it holds as measured, fails beyond the margin, and is not told apart in between.
+
+    One seed alone has no margin (NaN), and so contradicts nothing.
+    """
     if (mean > 0) if rises else (mean < 0):
         return True
-    return None if abs(mean) <= margin else False
+    return False if abs(mean) > margin else None
 
 
 def percent(accuracy: float) -> str:

@@ -17,7 +17,7 @@ import figures1to4
 import figures5to7
 import table1
 import table2
-from _common import Job, describe, make_job, options, write_json
+from _common import Job, arguments, describe, make_job, with_margins, write_json
 
 from xpnet.report import Page
 
@@ -31,7 +31,8 @@ def page(job: Job, results: dict[str, Any]) -> Page:
     what = "shortened run, " if job.quick else ""
     seeds = f"mean over {job.seeds} seeds" if job.seeds > 1 else "one seed"
     made = Page("k-layer networks with batch norm, measured again", subtitle=f"{what}{job.on}, {seeds}")
-    made.text(f"Data: {job.data.source}. Every number is made by this run; 'reported' is the report's.")
+    made.text(f"Data: {job.data.source}. Every number is made by this run; 'reported' is the report's."
+              + (" A margin is half of the 95 % interval over the seeds." if job.seeds > 1 else ""))
     made.heading("Claims").table(
         ["claim", "holds", "reported", "measured", "remark"],
         [[row[k] for k in ("claim", "holds", "reported", "measured", "remark")] for row in results["claims"]],
@@ -54,9 +55,10 @@ def page(job: Job, results: dict[str, Any]) -> Page:
         made.heading("Figures 1 to 4: loss with and without batch norm")
         columns = ["final_train_loss", "final_validation_loss", "roughness", "train_accuracy", "validation_accuracy",
                    "test_accuracy"]
+        columns = with_margins(columns, results["loss_curves"])
         made.table(["figure", "hidden", "batch norm", *columns],
                    [[r["figure"], str(r["hidden"]), "yes" if r["batch_norm"] else "no", *[r[c] for c in columns]]
-                    for r in results["loss_curves"]], formats=dict.fromkeys(columns[3:], ACCURACY),
+                    for r in results["loss_curves"]], formats=percents(columns),
                    caption="At the end of two cycles, on all images of each split. The curves below show the loss "
                    f"on the first {len(job.data.validation.y):,} training images; roughness is theirs.")
         for row in results["loss_curves"]:
@@ -66,21 +68,27 @@ def page(job: Job, results: dict[str, Any]) -> Page:
         _search(made, job, results["lambda_search"])
     if "initialisation" in results:
         made.heading("Figures 5 to 7: sensitivity to the initial weights")
-        columns = ["test_accuracy", "validation_accuracy", "final_train_loss"]
+        columns = with_margins(["test_accuracy", "validation_accuracy", "final_train_loss"], results["initialisation"])
         made.table(["sigma", "batch norm", *columns],
                    [[r["sigma"], "yes" if r["batch_norm"] else "no", *[r[c] for c in columns]]
-                    for r in results["initialisation"]], formats=dict.fromkeys(columns[:2], ACCURACY))
+                    for r in results["initialisation"]], formats=percents(columns))
         for number in (5, 6, 7):
             made.figure(job.out / f"figure{number}.png", alt=f"loss curves of figure {number}",
                         caption=f"Figure {number}: without batch norm left, with batch norm right ({job.on})")
-        made.table(["sigma", "lambda", "test_accuracy", "final_train_loss"],
-                   [[r["sigma"], r["l2"], r["test_accuracy"], r["final_train_loss"]]
-                    for r in results["initialisation_penalty"]], formats={"test_accuracy": ACCURACY},
+        columns = with_margins(["test_accuracy", "final_train_loss"], results["initialisation_penalty"])
+        made.table(["sigma", "lambda", *columns],
+                   [[r["sigma"], r["l2"], *[r[c] for c in columns]] for r in results["initialisation_penalty"]],
+                   formats=percents(columns),
                    caption="Without batch norm at sigma = 0.001, by lambda: the penalty decides whether it learns.")
     environment = results["environment"]
     made.heading("How it was made").table(
         ["", "value"], [[k, str(v)] for k, v in environment.items() if k != "seconds"])
     return made.table(["part", "seconds"], [[k, v] for k, v in environment["seconds"].items()])
+
+
+def percents(columns: list[str]) -> dict[str, str]:
+    """Give the formats of accuracies."""
+    return {name: ACCURACY for name in columns if "accuracy" in name}
 
 
 def _curves(made: Page, job: Job, figure: str, name: str, rows: dict[str, dict[str, Any]]) -> None:
@@ -94,35 +102,38 @@ def _curves(made: Page, job: Job, figure: str, name: str, rows: dict[str, dict[s
 
 def _search(made: Page, job: Job, search: dict[str, Any]) -> None:
     reported = [(-2.41, 0.5518), (-2.47, 0.5480), (-3.10, 0.5376)]
+    columns = with_margins(["log10_lambda", "validation_accuracy"], search["coarse"])
     made.heading("Table 2: the search for lambda").table(
-        ["rank", "reported log10 lambda", "reported accuracy", "log10 lambda", "validation accuracy"],
-        [[i + 1, *(reported[i] if i < 3 else (None, None)), row["log10_lambda"], row["validation_accuracy"]]
+        ["rank", "reported log10 lambda", "reported accuracy", *columns],
+        [[i + 1, *(reported[i] if i < 3 else (None, None)), *[row[c] for c in columns]]
          for i, row in enumerate(search["coarse"])],
-        formats={"reported accuracy": ACCURACY, "validation accuracy": ACCURACY}, caption="Coarse search.")
+        formats={"reported accuracy": ACCURACY, **percents(columns)}, caption="Coarse search.")
     made.table(
-        ["rank", "log10 lambda", "validation accuracy"],
-        [[i + 1, row["log10_lambda"], row["validation_accuracy"]] for i, row in enumerate(search["fine"])],
-        formats={"validation accuracy": ACCURACY},
+        ["rank", *columns], [[i + 1, *[row[c] for c in columns]] for i, row in enumerate(search["fine"])],
+        formats=percents(columns),
         caption="Fine search in ({:.2f}, {:.2f}); the report's best was -2.3434 with 55.28 % in (-3.40, -2.11)."
         .format(*search["interval"]))
     made.figure(job.out / "table2.png", caption=f"Both searches ({job.on})", alt="validation accuracy by lambda")
     final = search["final"]
-    made.table(["split", "reported", "measured"],
-               [["validation", claims.REPORTED_VALIDATION, final["validation_accuracy"]],
-                ["test", claims.REPORTED_TEST, final["test_accuracy"]]],
-               formats={"reported": ACCURACY, "measured": ACCURACY},
-               caption=f"The best, log10 lambda = {final['log10_lambda']:.3f}, after 3 cycles.")
+    reports = {"validation": claims.REPORTED_VALIDATION, "test": claims.REPORTED_TEST}
+    ensemble = "" if final["ensemble_networks"] == 1 else (
+        f" The networks of {final['ensemble_networks']} seeds as one: {final['ensemble_test_accuracy']:.2%} test.")
+    made.table(["split", "reported", "measured", "measured_margin"],
+               [[name, value, final[f"{name}_accuracy"], final.get(f"{name}_accuracy_margin")]
+                for name, value in reports.items()],
+               formats=dict.fromkeys(("reported", "measured", "measured_margin"), ACCURACY),
+               caption=f"The best, log10 lambda = {final['log10_lambda']:.3f}, after 3 cycles.{ensemble}")
 
 
 def main() -> int:
     """Run the parts that were asked for; 1 if one failed."""
-    parser = options(__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--only", metavar="NAMES", help=f"some of {','.join(PARTS)}, separated by commas")
-    arguments = parser.parse_args()
-    chosen = list(dict.fromkeys(name.strip() for name in arguments.only.split(","))) if arguments.only else list(PARTS)
+    given = parser.parse_args()
+    chosen = list(dict.fromkeys(name.strip() for name in given.only.split(","))) if given.only else list(PARTS)
     if unknown := [name for name in chosen if name not in PARTS]:
         parser.error(f"--only: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
-    job = make_job(arguments)
+    job = make_job(given)
     start = time.perf_counter()
     results, failures = describe(job), []
     pool = ThreadPoolExecutor(min(len(PARTS), os.cpu_count() or 1) if job.device.is_host else 1)
