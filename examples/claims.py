@@ -1,8 +1,8 @@
 """The report's claims, each measured from the runs and judged.
 
 A claim holds as measured, does not hold, or is not told (``None``): where the measured difference contradicts it
-by less than its own 95 % margin (one seed has none), or where accuracies on CIFAR-10 say nothing of other data or a shortened run.
-With several seeds the margin is that of the difference paired by seed.
+by less than its own 95 % margin (one seed has none), or where accuracies on CIFAR-10 say nothing of other data or a
+shortened run. With several seeds the margin is that of the difference paired by seed.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def test_saving_replaces_a_file_whole_or_not_at_all(tmp_path: Path, monkeypatch:
     before = (tmp_path / "a").read_bytes()
     for call in (("open", 1), ("write", 1), ("fsync", 1), ("replace", 1)):
         monkeypatch.setattr(storage, "os", faulty(*call, errno.ENOSPC))
-        with pytest.raises(OSError, match="[Nn]o space"):
+        with pytest.raises(OSError, match=r"[Nn]o space"):
             make(dtype="float64").save(tmp_path / "a")
         assert (tmp_path / "a").read_bytes() == before
         assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import subprocess
 import sys
@@ -419,7 +420,7 @@ def test_parameters_are_read_and_set_by_name() -> None:
 
 def test_both_estimators_document_every_parameter() -> None:
     for cls in (MLPClassifier, MLPRegressor):
-        assert all(f"\n    {name} : " in str(cls.__doc__) for name in cls().get_params())
+        assert all(f"\n{name} : " in str(inspect.getdoc(cls)) for name in cls().get_params())
         assert str(cls.__doc__).index("Parameters") < str(cls.__doc__).index("Attributes")
 
 

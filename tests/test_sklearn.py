@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before SciPy is imported: the checks of array-API input need it
@@ -56,7 +57,9 @@ def test_scikit_learns_checks_pass(case: str) -> None:
     passed = [row["check_name"] for row in found if row["status"] == "passed"]
     assert len(passed) > 50
     assert passed.count("check_array_api_input") >= 2  # NumPy and array-api-strict at least
-    assert {"check_array_api_mixed_inputs", "check_estimators_partial_fit_n_features"} <= set(passed)
+    assert "check_estimators_partial_fit_n_features" in passed
+    # It mixes torch with NumPy.
+    assert "check_array_api_mixed_inputs" in passed or not importlib.util.find_spec("torch")
     # Nothing is left out but for libraries and devices that are not here.
     assert all("array_api" in row["check_name"] for row in found if row["status"] == "skipped")
 
