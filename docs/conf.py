@@ -48,7 +48,8 @@ numpydoc_show_class_members = False  # the templates list them, with their texts
 nitpick_ignore_regex = [
     # Of other projects, whose indexes would have to be fetched.
     ("py:class", r"(np|numpy|matplotlib|collections|os|pathlib)\..*|Figure|ArrayLike|NDArray|Path"),
-    ("py:class", r"xpnet\.(batches|blas|blocks|buffers)\..*|xpnet\.(.*\.)?_.*"),  # rooms inside
+    # Rooms inside.
+    ("py:class", r"xpnet\.(batches|blas|blocks|buffers|executors|plan|store|sweep_files)\..*|xpnet\.(.*\.)?_.*"),
 ]
 sphinx_gallery_conf = {
     "examples_dirs": str(_gallery.EXAMPLES), "gallery_dirs": "gallery", "filename_pattern": r"/(table|figures)\d",

@@ -257,4 +257,4 @@ def test_workers_that_keep_dying_end_the_sweep(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(script), str(tmp_path / "out")], capture_output=True, text=True,
                           timeout=120, check=False)
     assert done.returncode == 1
-    assert "WorkersError: workers ended before their blocks were done, 3 time(s) in a row" in done.stderr
+    assert "WorkersError: workers ended before their blocks were done, 3 time(s) in a row" in done.stderr, done.stderr

@@ -7,6 +7,7 @@ from .backend import Device, DeviceError, OutOfMemoryError
 from .callbacks import CSV, BestWeights, Callback, EarlyStopping, JSONLines, Progress, TensorBoard
 from .divergence import DivergenceWarning, NotFiniteError
 from .estimators import MLPClassifier, MLPRegressor
+from .executors import WorkersError
 from .history import History
 from .initializers import He, Normal, Xavier
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
@@ -29,5 +30,6 @@ __all__ = [
     "Ensemble", "GridSearch", "He", "History", "JSONLines", "LRRange", "Layer", "Linear", "LogUniform",
     "MLPClassifier", "MLPRegressor", "MeanSquaredError", "Network", "Normal", "NotFiniteError", "OutOfMemoryError",
     "Progress", "ReLU", "Refined", "ResumeError", "Sequential", "SoftmaxCrossEntropy", "Standardize", "Step",
-    "Sweep", "TensorBoard", "Trainer", "Uniform", "Xavier", "coarse_to_fine", "datasets", "find_lr", "mlp", "sweep",
+    "Sweep", "TensorBoard", "Trainer", "Uniform", "WorkersError", "Xavier", "coarse_to_fine", "datasets", "find_lr",
+    "mlp", "sweep",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import shutil
 import signal
@@ -25,7 +26,7 @@ from .backend import Device, to_numpy
 from .blocks import Block, Data, Task
 from .callbacks import Callback
 
-__all__ = ["WorkersError", "places", "training"]
+__all__ = ["WorkersError", "places", "train_on"]
 
 _ATTEMPTS = 3  # how often in a row workers may die
 
@@ -52,8 +53,9 @@ class Shared:
                 np.save(Path(folder) / f"{i}.npy", array, allow_pickle=False)
         except OSError as error:
             needed = sum(array.nbytes for array in arrays)
-            raise OSError(error.errno, f"the workers' copy of the data cannot be written ({error.strerror or error}): "
-                          f"it takes {needed:,} bytes; set TMPDIR to a directory that has room", folder) from error
+            told = (f"the workers' copy of the data cannot be written ({error.strerror or error}): it takes {needed:,} "
+                    "bytes; set TMPDIR to a directory that has room")
+            raise OSError(error.errno or errno.ENOSPC, told, folder) from error
 
     def open(self) -> Data:
         """Give the data, opened once per process; those of an earlier sweep are let go of."""
@@ -79,7 +81,7 @@ def places(executor: Any, workers: int) -> int:
 
 
 @contextlib.contextmanager
-def training(data: Data, *, executor: Any, workers: int, callbacks: Sequence[Callback]) -> Iterator[Train]:
+def train_on(data: Data, *, executor: Any, workers: int, callbacks: Sequence[Callback]) -> Iterator[Train]:
     """Give the function that trains blocks: from lists of members, and what makes a task of members.
 
     It gives them as they come, in any order. A block for which memory is too small is split in two.
@@ -163,29 +165,32 @@ class _Elsewhere:
             self._start(task(waiting[0]))
         try:
             while waiting or running:
-                running |= {self._pool.submit(_there, task(members), self._given): members for members in waiting}
-                waiting = []
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in sorted(finished, key=lambda one: one.exception() is not None):  # what is done first
-                    members = running.pop(future)
-                    try:
-                        yield future.result()
+                try:
+                    while waiting:
+                        running[self._pool.submit(_there, task(waiting[0]), self._given)] = waiting[0]
+                        del waiting[0]
+                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in sorted(finished, key=lambda one: one.exception() is not None):  # what is done first
+                        try:
+                            block = future.result()
+                        except MemoryError:
+                            if len(running[future]) == 1:
+                                raise
+                            waiting += _halves(running.pop(future))
+                            continue
+                        del running[future]
                         died = 0
-                    except MemoryError:
-                        if len(members) == 1:
-                            raise
-                        waiting += _halves(members)
-                    except BrokenProcessPool as error:
-                        died += 1
-                        if self.executor is not None or died == _ATTEMPTS:
-                            raise WorkersError(
-                                f"workers ended before their blocks were done, {died} time(s) in a row: what they said "
-                                "stands above; where memory ran out, lower block_size or the number of workers"
-                            ) from error
-                        waiting += [members, *running.values()]  # the others broke with the pool
-                        running.clear()
-                        self._pool = self._processes()
-                        break
+                        yield block
+                except BrokenProcessPool as error:
+                    died += 1
+                    if self.executor is not None or died == _ATTEMPTS:
+                        raise WorkersError(
+                            f"workers ended before their blocks were done, {died} time(s) in a row: what they said "
+                            "stands above; where memory ran out, lower block_size or the number of workers"
+                        ) from error
+                    waiting += running.values()  # all broke with the pool
+                    running.clear()
+                    self._pool = self._processes()
         finally:
             if self.executor is not None:  # what has not begun is not wanted any more
                 for future in running:

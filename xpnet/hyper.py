@@ -93,7 +93,7 @@ def pick(thing: Any, index: int | Sequence[int]) -> Any:
         if not is_array(thing):
             return thing
         return thing[index] if hasattr(index, "__index__") else [thing[i] for i in index]
-    fields = {f.name: pick(getattr(thing, f.name), index) for f in dataclasses.fields(thing)}
+    fields = {f.name: pick(getattr(thing, f.name), index) for f in dataclasses.fields(thing) if f.name != "step_size"}
     return dataclasses.replace(thing, **fields)  # type: ignore[type-var]
 
 
@@ -118,7 +118,7 @@ def signature(thing: Any) -> Any:
     if dataclasses.is_dataclass(thing):
         fields = {f.name: signature(getattr(thing, f.name)) for f in dataclasses.fields(thing) if f.type != "PerModel"}
         return {"type": type(thing).__name__, **fields}
-    return describe(thing)
+    return [describe(thing), id(thing)] if callable(thing) else describe(thing)  # closures of one name may differ
 
 
 def describe(thing: Any) -> Any:

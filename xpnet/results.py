@@ -100,7 +100,13 @@ class Sweep:
         return (bool(row["diverged"]), -row["step"], math.isnan(value), sign * value)
 
     def ranked(self, among: Sequence[int] | None = None) -> list[int]:
-        """Give members, best first; those that diverged come last."""
+        """Give members, best first; those that diverged come last.
+
+        Parameters
+        ----------
+        among : sequence of int, optional
+            The members to order; all by default.
+        """
         rows = self.members()
         return sorted(range(len(self)) if among is None else among, key=lambda member: self.rank(rows[member]))
 
@@ -126,6 +132,11 @@ class Sweep:
         of the 95 % interval by Student's t); ``n`` is how many members the row stands for and ``diverged`` how
         many of them diverged, which the means leave out. All are as of update ``step``, the last that each of
         the others reached: halving may have dropped some.
+
+        Parameters
+        ----------
+        over : str
+            The name whose values the means are taken over; with one that no point has, each member is a row.
         """
         groups: dict[str, list[int]] = {}
         for member, point in enumerate(self.points):
@@ -145,6 +156,13 @@ class Sweep:
 
     def values(self, column: str, **where: Any) -> list[float]:
         """Give the last value of a column of the members at the given values, in the order of the points.
+
+        Parameters
+        ----------
+        column : str
+            A column of the history.
+        **where
+            Values of the points, by name.
 
         Raises
         ------
@@ -205,7 +223,12 @@ class Sweep:
         return found
 
     def network(self, member: int | None = None) -> Network:
-        """Give a member (by default the best) as an ordinary trained network.
+        """Give a member as an ordinary trained network, with arrays of its own.
+
+        Parameters
+        ----------
+        member : int, optional
+            Its number; by default the best that did not diverge.
 
         Raises
         ------
@@ -222,7 +245,12 @@ class Sweep:
                                       for name in architecture.shapes})
 
     def ensemble(self, members: Sequence[int] | None = None) -> Ensemble:
-        """Give members (by default all that did not diverge and ran to the end) as one classifier.
+        """Give members as one classifier.
+
+        Parameters
+        ----------
+        members : sequence of int, optional
+            Their numbers; by default all that did not diverge and ran to the end.
 
         Raises
         ------

@@ -60,8 +60,7 @@ class Store:
         if directory.exists() and not directory.is_dir():
             raise NotADirectoryError(f"sweep: expected a directory to write to, {directory} is a file")
         if not path.exists():
-            directory.mkdir(parents=True, exist_ok=True)
-            replace_file(path, json.dumps({**told, "block_size": block_size}, indent=1).encode())
+            _write(path, json.dumps({**told, "block_size": block_size}, indent=1).encode())
             self._new = True
             return
         try:
@@ -121,12 +120,17 @@ class Store:
         told["sha256"] = _digest(told, arrays)
         name = hashlib.sha256(f"{self.identity} {block.members}".encode()).hexdigest()[:16]
         path = self.directory / "blocks" / f"{until:09d}-{name}.safetensors"
-        try:
-            path.parent.mkdir(exist_ok=True)
-            replace_file(path, pack(arrays, {"block": json.dumps(told)}))
-        except OSError as error:
-            raise OSError(error.errno, f"{error.strerror or error}: blocks that were finished before are intact, and "
-                          "the same command goes on from there", str(path)) from error
+        _write(path, pack(arrays, {"block": json.dumps(told)}))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file, and its directory where that is missing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, content)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror or error}: blocks that were finished before are intact, and the "
+                      "same command goes on from there", str(path)) from error
 
 
 def _digest(told: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from .backend import Array, check_same_device
 from .blocks import Block, Task
 from .callbacks import Callback
-from .executors import Train, places, training
+from .executors import Train, places, train_on
 from .plan import asked_device, checked_data, count, describe_sweep, fitting, make_trainers, measures_of, rungs_of
 from .results import Sweep
 from .space import points as points_of
@@ -22,6 +22,7 @@ from .store import Store
 from .training import Trainer
 
 __all__ = ["sweep"]
+
 
 def sweep(
     make: Callable[..., Trainer],
@@ -128,7 +129,7 @@ def sweep(
     going = list(range(len(chosen)))
     with _Bar(rungs, len(chosen), show=progress) as bar:
         try:
-            with training(data, executor=executor, workers=workers, callbacks=[bar]) as train:
+            with train_on(data, executor=executor, workers=workers, callbacks=[bar]) as train:
                 for start, until in zip([0, *rungs], rungs, strict=False):
                     bar.begin(going, start, until)
                     for block in _blocks(result, store, train, going, (start, until), at_most, order, fit):

@@ -58,6 +58,14 @@ def _scores(sweep: Sweep, members: Sequence[int]) -> list[float]:
 
 def save(sweep: Sweep, folder: Path) -> None:
     """Write a sweep's files: see ``Sweep.save``."""
+    try:
+        _save(sweep, folder)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror or error}: not all tables and pictures are written; the same "
+                      "command, or save(), writes them", str(folder)) from error
+
+
+def _save(sweep: Sweep, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = sweep.table()
     write_text(folder / "table.json", json.dumps(plain(table), indent=1, allow_nan=False) + "\n")
