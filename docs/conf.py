@@ -47,7 +47,7 @@ autodoc_preserve_defaults = True
 numpydoc_show_class_members = False  # the templates list them, with their texts
 nitpick_ignore_regex = [
     # Of other projects, whose indexes would have to be fetched.
-    ("py:class", r"(np|numpy|matplotlib|collections|os|pathlib)\..*|Figure|ArrayLike|NDArray|Path"),
+    ("py:class", r"(np|numpy|matplotlib|collections|concurrent|os|pathlib)\..*|Figure|ArrayLike|NDArray|Path"),
     # Rooms inside.
     ("py:class", r"xpnet\.(batches|blas|blocks|buffers|executors|plan|store|sweep_files)\..*|xpnet\.(.*\.)?_.*"),
 ]
