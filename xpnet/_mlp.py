@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 import secrets
 from collections.abc import Callable, Mapping
@@ -105,9 +106,10 @@ class MLP(Estimator):
 
     def __init_subclass__(cls) -> None:
         """Describe the parameters in each estimator's documentation too."""
-        summary, _, attributes = (cls.__doc__ or "").partition("    Attributes\n")
-        parameters = (MLP.__doc__ or "").partition("    Parameters\n")[2]
-        cls.__doc__ = f"{summary}    Parameters\n{parameters.rstrip()}\n\n    Attributes\n{attributes}"
+        own, shared = (inspect.cleandoc(text or "") for text in (cls.__doc__, MLP.__doc__))  # Python 3.13 does it itself
+        summary, _, attributes = own.partition("Attributes\n")
+        parameters = shared.partition("Parameters\n")[2]
+        cls.__doc__ = f"{summary}Parameters\n{parameters.rstrip()}\n\nAttributes\n{attributes}"
 
     def _labels(self, y: Any, home: Device, *, fresh: bool, classes: Any) -> tuple[Array, int]:
         """Give labels as the loss takes them, and the number of outputs, and note what they are."""
