@@ -106,7 +106,7 @@ class MLP(Estimator):
 
     def __init_subclass__(cls) -> None:
         """Describe the parameters in each estimator's documentation too."""
-        own, shared = (inspect.cleandoc(text or "") for text in (cls.__doc__, MLP.__doc__))  # Python 3.13 does it itself
+        own, shared = (inspect.cleandoc(text or "") for text in (cls.__doc__, MLP.__doc__))  # as Python 3.13 does
         summary, _, attributes = own.partition("Attributes\n")
         parameters = shared.partition("Parameters\n")[2]
         cls.__doc__ = f"{summary}Parameters\n{parameters.rstrip()}\n\nAttributes\n{attributes}"
