@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 import types
@@ -281,6 +283,22 @@ def test_a_gpu_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(row["device"], row["works"]) for row in rows] == [("cpu", True), ("cuda:0", True), ("cuda:1", True)]
     assert "Stand-in" in rows[1]["detail"]
     assert "4.0 GiB free" in rows[1]["detail"]
+
+
+def test_devices_are_sent_by_their_name(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    for sent in (pickle.loads(pickle.dumps(device)), copy.deepcopy(device)):  # noqa: S301
+        assert sent == device
+        assert sent.xp is device.xp
+        assert Device.of(sent.empty((1,), "float32")) == device
+    install_nothing(monkeypatch)
+    auto = Device("auto")
+    assert pickle.loads(pickle.dumps(auto)).why == auto.why  # noqa: S301
+    fake_cupy(monkeypatch, count=lambda: 2)
+    sent = pickle.dumps(Device("cuda:1"))
+    assert pickle.loads(sent).name == "cuda:1"  # noqa: S301
+    fake_cupy(monkeypatch)
+    with pytest.raises(DeviceError, match=r"there is no cuda:1"):  # where the GPU is not, it says so
+        pickle.loads(sent)  # noqa: S301
 
 
 def test_an_older_cuda_runtime_works_on_a_newer_driver(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,6 +281,11 @@ class Device:
     def __repr__(self) -> str:
         return f"Device({self.name!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.name.startswith(("cpu", "cuda")):
+            return Device, (self.name,), {"why": self.why}
+        return _device_in, (self.xp.__name__, self.native)
+
     @property
     def is_host(self) -> bool:
         """Whether arrays here are computed by the calling thread, as on a CPU, rather than queued."""
@@ -352,6 +357,11 @@ class Device:
             if "SC_AVPHYS_PAGES" in names:
                 return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
             return None
+
+
+def _device_in(module: str, native: Any) -> Device:
+    """Give a device of an array library by the name of its namespace: a module cannot be pickled."""
+    return Device.of(importlib.import_module(module).zeros(1, device=native))
 
 
 def check_same_device(**arrays: Array) -> Device:
