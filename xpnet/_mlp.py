@@ -200,12 +200,12 @@ class MLP(Estimator):
         network = out.networks[model]
         assert network is not None, "a model that diverged has no network"  # noqa: S101
         self.network_ = network
-        self.n_features_in_ = network.architecture.in_features
+        self.n_features_in_: int = network.architecture.in_features
         self.loss_curve_: list[float] = [*before.get("loss_curve_", ()), *out.losses[model]]
-        self.n_iter_ = len(self.loss_curve_)
-        self.best_loss_ = None if out.scores[model] else min(self.loss_curve_, default=None)
-        self.validation_scores_ = out.scores[model] or None
-        self.best_validation_score_ = max(out.scores[model], default=None)
+        self.n_iter_: int = len(self.loss_curve_)
+        self.best_loss_: float | None = None if out.scores[model] else min(self.loss_curve_, default=None)
+        self.validation_scores_: list[float] | None = out.scores[model] or None
+        self.best_validation_score_: float | None = max(out.scores[model], default=None)
         self._converged = out.converged[model]
         self._slots = {}
         self._step = 0

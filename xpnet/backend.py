@@ -215,8 +215,10 @@ class Device:
         If the device does not work here; the message says why and what to do.
     """
 
+    name: str
+
     def __init__(self, name: str = "cpu") -> None:
-        self.why = ""
+        self.why: str = ""
         kind, colon, index = str(name).partition(":")
         if kind not in ("cpu", "cuda", "auto") or (colon and (kind != "cuda" or not index.isdecimal())):
             raise ValueError(f"expected the device 'cpu', 'cuda', 'cuda:N' or 'auto', got {name!r}")

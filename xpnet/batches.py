@@ -85,10 +85,10 @@ class Batches:
         self, x: Array, labels: Array, outputs: int, *, size: int, seed: int, device: Device, dtype: str,
         scaling: tuple[Array, Array] | None = None, loss: Loss | None = None, at_least: int = 1,
     ) -> None:
-        self.n = int(x.shape[0])
-        self.size = min(size, self.n)
+        self.n: int = int(x.shape[0])
+        self.size: int = min(size, self.n)
         rest = self.n % self.size
-        self.per_epoch = self.n // self.size + (rest >= at_least and rest > 0)
+        self.per_epoch: int = self.n // self.size + (rest >= at_least and rest > 0)
         self.start = 0
         self._x, self._labels, self._seed, self._device, self._scaling = x, labels, seed, device, scaling
         self._encode = (loss or SoftmaxCrossEntropy()).encoder(outputs, device, dtype)

@@ -84,7 +84,7 @@ class Descent:
     """
 
     def __init__(self, w: np.ndarray) -> None:
-        self.w = w
+        self.w: np.ndarray = w
         self.keep: Any = 1.0
         self.factor: Any = 1.0
         self._blas = _library()

@@ -48,7 +48,7 @@ class Buffers:
         xp = device.xp
         self.segments: list[Array] = []
         self.views: dict[str, Array] = {}
-        self.names = [tuple(group) for group in groups]
+        self.names: list[tuple[str, ...]] = [tuple(group) for group in groups]
         for group in groups:
             if wide in group and models:
                 rows, columns = group[wide]

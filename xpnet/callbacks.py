@@ -64,14 +64,15 @@ class Progress(Callback):
     """
 
     def __init__(self, label: str = "training", *, show: bool | None = None) -> None:
-        self.label, self.show = label, show
+        self.label: str = label
+        self.show: bool | None = show
 
     def on_begin(self, trainer: Trainer, steps: int) -> None:
         """Open the bar."""
         from tqdm import tqdm
 
         hidden = not (sys.stderr.isatty() if self.show is None else self.show)
-        self.bar = tqdm(total=steps, initial=trainer.step, desc=self.label, unit="step", disable=hidden)
+        self.bar: Any = tqdm(total=steps, initial=trainer.step, desc=self.label, unit="step", disable=hidden)
 
     def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
         """Move the bar."""
@@ -95,7 +96,7 @@ class JSONLines(Callback):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
 
     def on_begin(self, trainer: Trainer, steps: int) -> None:
         """Open the file."""
@@ -123,13 +124,13 @@ class CSV(Callback):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
 
     def on_begin(self, trainer: Trainer, steps: int) -> None:
         """Open the file, and see which columns it has."""
         self.file: TextIO = self.path.open("a+", encoding="utf-8", newline="")
         self.file.seek(0)
-        self.columns = next(csv.reader(self.file), [])
+        self.columns: list[str] = next(csv.reader(self.file), [])
         self.file.seek(0, 2)
 
     def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
@@ -172,7 +173,7 @@ class TensorBoard(Callback):
     def on_begin(self, trainer: Trainer, steps: int) -> None:
         """Open the event file."""
         if hasattr(self.to, "add_scalar"):
-            self.writer = self.to
+            self.writer: Any = self.to
             return
         try:
             from tensorboardX import SummaryWriter  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -209,7 +210,9 @@ class _Monitor(Callback):
             raise ValueError(f"{type(self).__name__}: expected mode 'min' or 'max' for {monitor!r}, got {mode!r}")
         if not min_delta >= 0:
             raise ValueError(f"{type(self).__name__}: expected min_delta of at least 0, got {min_delta!r}")
-        self.monitor, self.mode, self.min_delta = monitor, mode, min_delta
+        self.monitor: str = monitor
+        self.mode = mode
+        self.min_delta: float = min_delta
         self.best: list[float | None] = []
         self.wait: list[int] = []
 

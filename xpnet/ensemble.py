@@ -30,7 +30,7 @@ class Ensemble:
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
-        self.networks = list(networks)
+        self.networks: list[Network] = list(networks)
         at_least_1("Ensemble", "the number of networks", len(self.networks))
 
     def predict_proba(self, x: Array) -> Array:

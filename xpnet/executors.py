@@ -44,9 +44,10 @@ class Shared:
     _opened: dict[str, Data] = {}  # noqa: RUF012
 
     def __init__(self, data: Data, folder: str) -> None:
-        self.folder, self.validated = folder, data.validation is not None
+        self.folder: str = folder
+        self.validated: bool = data.validation is not None
         here = Device.of(data.x)
-        self.device = None if here.is_host else here.name
+        self.device: str | None = None if here.is_host else here.name
         arrays = [to_numpy(array) for array in (data.x, data.y, *(data.validation or ()))]
         try:
             for i, array in enumerate(arrays):

@@ -53,7 +53,7 @@ class RunLock:
     """
 
     def __init__(self, directory: str | Path) -> None:
-        self.path = Path(directory) / "lock"
+        self.path: Path = Path(directory) / "lock"
         self._handle: int | None = None
         self._depth = 0
 

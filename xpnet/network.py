@@ -52,7 +52,8 @@ class Sequential:
                 raise ValueError(f"Sequential: Standardize scales the input, so it comes first, not at place {i}")
         if not any(layer.parameters for layer in layers):
             raise ValueError("Sequential: expected at least one layer with parameters, like Linear, got none")
-        self.in_features, self.layers = in_features, tuple(layers)
+        self.in_features: int = in_features
+        self.layers: tuple[Layer, ...] = tuple(layers)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.widths: list[int] = []  # of each layer's input
         self._names: list[tuple[str, ...]] = []
@@ -70,8 +71,10 @@ class Sequential:
             self._names.append(tuple(numbered[name] for name in (*layer.parameters, *layer.statistics)))
             self.widths.append(width)
             width = layer.out_features(width)
-        self.parameters, self.weights, self.statistics = tuple(parameters), tuple(weights), tuple(statistics)
-        self.inputs = self._names[0] if isinstance(self.layers[0], Standardize) else ()
+        self.parameters: tuple[str, ...] = tuple(parameters)
+        self.weights: tuple[str, ...] = tuple(weights)
+        self.statistics: tuple[str, ...] = tuple(statistics)
+        self.inputs: tuple[str, ...] = self._names[0] if isinstance(self.layers[0], Standardize) else ()
         self.out_features = width
 
     def __repr__(self) -> str:
@@ -250,8 +253,9 @@ class Network:
                 raise ValueError(f"{name}: expected shape {shape} (behind any model axes), got {got}")
             if not namespace(arrays[name]).isdtype(arrays[name].dtype, ("real floating", "complex floating")):
                 raise TypeError(f"{name}: expected floating-point numbers, got dtype {arrays[name].dtype}")
-        self.architecture, self.arrays = architecture, dict(arrays)
-        self.device = check_same_device(**self.arrays)
+        self.architecture: Sequential = architecture
+        self.arrays: dict[str, Array] = dict(arrays)
+        self.device: Device = check_same_device(**self.arrays)
 
     def __repr__(self) -> str:
         return f"Network({self.architecture!r} on {self.device.name})"

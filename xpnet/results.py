@@ -50,9 +50,12 @@ class Sweep:
         self, points: Sequence[dict[str, Any]], trainers: Sequence[Trainer], measures: Sequence[str], score: str,
         device: Device, block_size: int,
     ) -> None:
-        self.points, self.measures, self.score = list(points), list(measures), score
-        self.device, self.block_size = device, block_size
-        self.histories = [History() for _ in points]
+        self.points: list[dict[str, Any]] = list(points)
+        self.measures: list[str] = list(measures)
+        self.score: str = score
+        self.device: Device = device
+        self.block_size: int = block_size
+        self.histories: list[History] = [History() for _ in points]
         self.diverged: dict[int, tuple[int, str]] = {}
         self.states: list[dict[str, Any]] = [{} for _ in points]
         self._trainers = trainers

@@ -90,8 +90,12 @@ class Checkpoints(Callback):
             raise ValueError(f"Checkpoints: expected keep of at least 2 (the newest may be damaged), got {keep!r}")
         if mode not in (None, "min", "max"):
             raise ValueError(f"Checkpoints: expected mode 'min' or 'max', got {mode!r}")
-        self.run, self.every, self.keep, self.monitor, self.mode = Path(run), every, keep, monitor, mode
-        self.lock = RunLock(self.run)
+        self.run: Path = Path(run)
+        self.every: int = every
+        self.keep: int = keep
+        self.monitor: str | None = monitor
+        self.mode = mode
+        self.lock: RunLock = RunLock(self.run)
         self.best: tuple[int, float] | None = None
         self.at: int | None = None  # the update of the newest checkpoint that is this run's
         self.damaged: list[str] = []  # newer ones, which are put aside

@@ -105,7 +105,8 @@ class GridSearch(Estimator):
         known = (labels if self._kind == "classifier" else targets)(y, type(self.estimator).__name__, Device.of(x))
         same_length(x, known)
         splits = self._splits(X, y, known)
-        self.scorer_, self.n_splits_ = scorer(self.scoring), len(splits)
+        self.scorer_: Callable[[Any, Any, Any], Any] = scorer(self.scoring)
+        self.n_splits_: int = len(splits)
         together = groups(self.estimator, candidates, x)
         measured: list[list[dict[str, float]]] = []
         for train_rows, test_rows in splits:
@@ -114,15 +115,15 @@ class GridSearch(Estimator):
             for group in together:
                 fold |= zip(group, self._measure(training, test, [candidates[i] for i in group]), strict=True)
             measured.append([fold[i] for i in range(len(candidates))])
-        self.cv_results_ = self._results(candidates, measured)
+        self.cv_results_: dict[str, Any] = self._results(candidates, measured)
         best = self.refit(self.cv_results_) if callable(self.refit) else self.cv_results_["rank_test_score"].argmin()
-        self.best_index_ = int(best)
-        self.best_params_ = candidates[self.best_index_]
-        self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
+        self.best_index_: int = int(best)
+        self.best_params_: dict[str, Any] = candidates[self.best_index_]
+        self.best_score_: float = float(self.cv_results_["mean_test_score"][self.best_index_])
         if self.refit:
             start = time.perf_counter()
-            self.best_estimator_ = clone(self.estimator, self.best_params_).fit(X, y)
-            self.refit_time_ = time.perf_counter() - start
+            self.best_estimator_: Any = clone(self.estimator, self.best_params_).fit(X, y)
+            self.refit_time_: float = time.perf_counter() - start
         return self
 
     def _splits(self, X: Any, y: Any, known: Array) -> list[tuple[Any, Any]]:

@@ -51,11 +51,13 @@ class Store:
     """
 
     def __init__(self, directory: Path | None, told: dict[str, Any], block_size: int) -> None:
-        self.directory, self.block_size, self._new = directory, block_size, False
+        self.directory: Path | None = directory
+        self.block_size: int = block_size
+        self._new = False
         if not directory:
             return
         told = json.loads(json.dumps(told, default=_described))
-        self.identity = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        self.identity: str = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
         path = directory / _TOLD
         if directory.exists() and not directory.is_dir():
             raise NotADirectoryError(f"sweep: expected a directory to write to, {directory} is a file")

@@ -113,7 +113,7 @@ class Trainer:
             raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
         if divergence not in ("raise", "freeze", "halve"):
             raise ValueError(f"divergence: expected 'raise', 'freeze' or 'halve', got {divergence!r}")
-        self.options = {
+        self.options: dict[str, Any] = {
             "optimizer": rule, "schedule": schedule, "loss": measure, "l2": l2, "batch_size": batch_size, "seed": seed,
             "order_seed": order_seed, "dtype": dtype, "device": device,
         }
@@ -121,15 +121,19 @@ class Trainer:
         self.optimizer: Optimizer = rule
         self.schedule: Schedule = hosted(schedule if callable(schedule) else Constant(schedule))
         self.loss: Loss = measure
-        self.l2, self.batch_size, self.seed, self.dtype = l2, batch_size, seed, dtype
+        self.l2: float | Array = l2
+        self.batch_size: int = batch_size
+        self.seed: int | Sequence[int] = seed
+        self.dtype: str = dtype
         first: Any = seed[0] if is_array(seed) else seed  # type: ignore[index]
         self.order_seed: int = first if order_seed is None else order_seed
-        self.callbacks, self.divergence = tuple(callbacks), divergence
-        self.device = Device(device) if isinstance(device, str) else device
+        self.callbacks: tuple[Callback, ...] = tuple(callbacks)
+        self.divergence = divergence
+        self.device: Device | None = Device(device) if isinstance(device, str) else device
         self._moves_data = self.device is not None
-        self.models = self._model_axis()
-        self.step = 0
-        self.history = History()
+        self.models: tuple[int, ...] = self._model_axis()
+        self.step: int = 0
+        self.history: History = History()
         self.diverged: dict[int, int] = {}
         self.causes: dict[int, str] = {}
         if divergence == "halve" and self.models:
@@ -138,7 +142,8 @@ class Trainer:
         self.arrays: dict[str, Array] = {}
         self.data: dict[str, tuple[Array, Array]] = {}
         self.plan: dict[str, int] = {}
-        self.stopping = self.stopped = False
+        self.stopping: bool = False
+        self.stopped: bool = False
         self._kept: dict[str, Array] = {}
         self._kept_step = self._unseen = 0
         self._resumed: Any = None

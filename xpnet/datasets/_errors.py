@@ -32,7 +32,7 @@ class BadDataError(ValueError):
     """
 
     def __init__(self, path: str | os.PathLike[str], problem: str) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         super().__init__(f"{self.path}: {problem}. {advice(self.path.parent)}")
 
 
@@ -48,7 +48,8 @@ class TruncatedDataError(BadDataError):
     """
 
     def __init__(self, path: str | os.PathLike[str], have: int, expected: int, what: str = "") -> None:
-        self.have, self.expected = have, expected
+        self.have: int = have
+        self.expected: int = expected
         what = f"{what} " if what else ""
         super().__init__(path, f"truncated: {what}has {have:,} bytes, expected {expected:,}; copy it again")
 
