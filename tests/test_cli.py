@@ -99,6 +99,8 @@ def test_divergence_is_exit_code_1(small: datasets.Dataset, capsys: pytest.Captu
     (["gradcheck", "--samples", "1"], "at least 2"),
     (["gradcheck", "--method", "forward"], "'central', 'complex', 'both'"),
     (["gradcheck", "--backend", "jax"], "numpy"),
+    (["train", "--hiden", "5"], "unrecognized arguments: --hiden 5; the nearest is --hidden (see xpnet train --help)"),
+    (["devices", "xyz"], "unrecognized arguments: xyz (see xpnet devices --help)"),
     (["sing"], "train"),
     ([], "COMMAND"),
 ], ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "")
@@ -166,4 +168,14 @@ def test_version_and_help_from_the_shell() -> None:
     version, text = run("--version"), run("--help")
     assert version.stdout == f"xpnet {xpnet.__version__}\n"
     assert text.returncode == 0
-    assert len(text.stdout.splitlines()) <= 24
+    lines = text.stdout.splitlines()
+    assert len(lines) < 24  # and the prompt beneath
+    assert max(map(len, lines)) <= 80
+    assert {line.split()[1] for line in lines if line.startswith("  xpnet ")} >= {"train", "sweep", "predict"}
+
+
+def test_a_reader_who_has_enough_gets_no_traceback() -> None:
+    done = subprocess.run(f"{sys.executable} -m xpnet devices | true; echo ${{PIPESTATUS[0]}}", shell=True,  # noqa: S602
+                          executable="/bin/bash", capture_output=True, text=True, check=False)
+    assert done.stdout in ("0\n", "141\n")
+    assert done.stderr == ""

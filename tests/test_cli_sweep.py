@@ -90,6 +90,10 @@ def test_when_all_diverge_the_exit_code_is_1(capsys: pytest.CaptureFixture[str],
     (("--step-size", "0"), "--step-size: expected an integer of at least 1"),
     (("--workers", "0"), "--workers: expected an integer of at least 1"),
     (("--hidden", "0"), "--hidden: expected widths of at least 1"),
+    (("--seed", "uniform(0, 5)"), "--seed: expected values like 1,2,3, 0:5, got 'uniform(0, 5)'"),
+    (("--seed", "0:10000000000"), "--seed: expected at most 1,000,000 values, got '0:10000000000'"),
+    (("--halve-at", "uniform(1, 2)"), "--halve-at: expected values like 1,2,3"),
+    (("--l2", "log-uniform(0, 1)"), "--l2: LogUniform: expected finite low < high above 0"),
 ], ids=" ".join)
 def test_wrong_options_are_refused_in_one_line(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
@@ -103,10 +107,7 @@ def test_wrong_options_are_refused_in_one_line(
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (("--seed", "uniform(0, 5)"), "--seed: expected values like 1,2,3, 0:5, got 'uniform(0, 5)'"),
-    (("--halve-at", "uniform(1, 2)"), "--halve-at: expected values like 1,2,3"),
     (("--halve-at", "6"), "halve_at as updates from 1 to 5"),
-    (("--l2", "log-uniform(0, 1)"), "--l2: LogUniform: expected finite low < high above 0"),
     (("--l2", "1,1"), "is there twice"),
     (("--coarse-to-fine",), "--coarse-to-fine needs values to draw"),
     (("--out", __file__), "expected a directory to write to"),

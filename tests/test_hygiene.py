@@ -28,8 +28,8 @@ COMPAT = {"array_api_compat", "array_api_strict", "array_api_extra"}
 LIBRARIES = COMPAT | {"numpy", "cupy", "torch", "jax", "scipy", "dask"}
 #: The rooms that work on the host by nature, and so know NumPy; nobody else knows an array library.
 HOST = {
-    "blas.py", "checkpoint.py", "convert.py", "executors.py", "onnx_export.py", "plotting.py", "plotting_pictures.py",
-    "plotting_training.py", "random.py",
+    "blas.py", "checkpoint.py", "convert.py", "executors.py", "inputs.py", "onnx_export.py", "plotting.py",
+    "plotting_pictures.py", "plotting_training.py", "random.py",
 }
 
 

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from . import __version__, cli_sweep, cli_train, datasets, gradcheck
+from . import __version__, cli_config, cli_predict, cli_sweep, cli_train, datasets, gradcheck
 from .backend import Device, DeviceError, survey
-from .cli_options import COUNT, add_architecture, number
+from .cli_options import COUNT, Number, add_architecture
 from .network import mlp
 
 __all__ = ["main"]
 
 EXAMPLES = """examples:
   xpnet train --data synthetic --hidden 50,50 --batch-norm --out run
-  xpnet sweep --batch-norm --l2 'log-uniform(1e-5, 1e-1)' --seed 0:3 --workers 2 --out sweep
-  xpnet gradcheck --hidden 50,50,50 --batch-norm
+  xpnet train --config run.toml --lr 0.05 --dry-run
+  xpnet sweep --l2 'log-uniform(1e-5, 1e-1)' --seed 0:3 --out sweep
+  xpnet predict run images.npy --out classes.csv
   xpnet gradcheck --all --backend strict
-  xpnet data                    where CIFAR-10 is looked for, and what was found
-  xpnet devices                 which devices work here, and what to do for the others
+
+exit codes: 0 success, 1 a run or a check failed, 2 wrong arguments or files,
+128 + N ended by signal N (130: Ctrl-C)
 """
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Leaves out the defaults that say nothing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = (action.help or "").removesuffix(" (default: %(default)s)")  # some Pythons add it to flags
+        return text if action.default in (None, False, argparse.SUPPRESS) else f"{text} (default: %(default)s)"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,21 +46,28 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="xpnet", description="Train multilayer perceptrons on NumPy or CuPy arrays.", epilog=EXAMPLES,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--version", action="version", version=f"xpnet {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    parser = _Parser(prog="xpnet", description="Train multilayer perceptrons on NumPy or CuPy arrays.",
+                     usage="xpnet [-h] [--version] COMMAND ...", formatter_class=argparse.RawDescriptionHelpFormatter,
+                     add_help=False)
+    add = parser.add_argument  # the usage has said enough of these two
+    add("-h", "--help", action="help", help=argparse.SUPPRESS)
+    add("--version", action="version", version=f"xpnet {__version__}", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser,
+                                     prog="xpnet", help=argparse.SUPPRESS)
+    listed = ["commands (xpnet COMMAND --help says more):"]
 
     def command(name: str, run: Callable[[Any], int], text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text + ".",
-                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        sub.set_defaults(run=run)
+        sub: argparse.ArgumentParser = commands.add_parser(name, description=f"{text.capitalize()}.",
+                                                           formatter_class=_Help)
+        sub.set_defaults(run=run, parser=sub)
+        listed.append(f"  {name:9}  {text}")
         sub.add_argument("--json", action="store_true", help="write JSON instead of text")
         return sub
 
-    train = command("train", _train, "train a network")
-    train.set_defaults(parser=train)
-    cli_train.add_arguments(train)
+    cli_train.add_arguments(command("train", _train, "train a network"))
+
+    cli_sweep.add_arguments(command("sweep", _sweep, "train many networks in one run"))
+    cli_predict.add_arguments(command("predict", _predict, "classify new arrays or images with a trained network"))
 
     check = command("gradcheck", _gradcheck, "compare gradients with numerical ones")
     add_architecture(check)
@@ -57,16 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--parity", action="store_true", help="compare every case with NumPy in float64 instead")
     check.add_argument("--method", choices=("central", "complex", "both"), default="both")
     check.add_argument("--backend", choices=("numpy", "cupy", "torch", "strict"), default="numpy")
-    check.add_argument("--samples", type=number(int, 2), default=20)
+    check.add_argument("--samples", type=Number(int, 2), default=20)
     check.add_argument("--features", type=COUNT, default=10)
-    check.add_argument("--classes", type=number(int, 2), default=10)
+    check.add_argument("--classes", type=Number(int, 2), default=10)
 
     data = command("data", _data, "tell where CIFAR-10 is looked for and what was found")
     data.add_argument("--data", metavar="DIR", help="look here only")
     data.add_argument("--download", action="store_true", help="fetch the binary archive (170 MB) into the user cache")
 
-    cli_sweep.add_arguments(command("sweep", _sweep, "train many networks in one run"))
     command("devices", _devices, "tell which devices work, and what to do for the others")
+    parser.epilog = "\n".join([*listed, "", EXAMPLES])
     return parser
 
 
@@ -84,6 +102,11 @@ def _train(arguments: argparse.Namespace) -> int:
 def _sweep(arguments: argparse.Namespace) -> int:
     result, text = cli_sweep.run(arguments)
     _show(arguments, result, text)
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    cli_predict.run(arguments)
     return 0
 
 
@@ -144,16 +167,24 @@ def _devices(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code.
 
-    0, 1 for a failed check or run, 2 for a wrong argument, 130 after Ctrl-C, 143 after SIGTERM.
+    0; 1 for a run or a check that failed; 2 for wrong arguments or files; 128 + N where signal N ended it: 130 after
+    Ctrl-C, 141 where nobody reads the output any more, 143 after SIGTERM.
     """
     given = list(sys.argv[1:] if argv is None else argv)
-    arguments = _parser().parse_args(given)
+    arguments, unknown = _parser().parse_known_args(given)
     arguments.given = given[1:]
+    if unknown:
+        options = [option for action in arguments.parser._actions for option in action.option_strings]
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], options, 1)
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}"
+                               f"{f'; the nearest is {near[0]}' if near else ''}")
     try:
+        if getattr(arguments, "config", None):
+            arguments = cli_config.resolve(arguments, arguments.parser)
         return int(arguments.run(arguments))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who reads has enough
-        return 1
+        return 141
     except (ValueError, TypeError, OSError, ImportError, DeviceError, MemoryError) as error:
         print(f"xpnet {arguments.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

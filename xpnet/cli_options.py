@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .initializers import He, Normal, Xavier
+from .space import Uniform, parse
 
-__all__ = ["COUNT", "FROM_0", "RATE", "add_architecture", "initializer", "number", "widths"]
+__all__ = ["COUNT", "FROM_0", "RATE", "Number", "Values", "add_architecture", "add_configuration", "initializer",
+           "widths"]
 
 
 def widths(text: str) -> list[int]:
@@ -35,31 +38,59 @@ def initializer(text: str) -> Any:
     raise argparse.ArgumentTypeError(f"expected he, xavier or normal:SIGMA, like normal:1e-3, got {text!r}")
 
 
-def number(kind: type, low: float, *, above: bool = False, below: float = float("inf")) -> Callable[[str], Any]:
-    """Make a reader of numbers from ``low`` on (or above it), and below ``below``."""
-    def read(text: str) -> Any:
+@dataclass(frozen=True)
+class Number:
+    """Reads numbers from ``low`` on (or above it), and below ``below``."""
+
+    kind: type
+    low: float
+    above: bool = False
+    below: float = float("inf")
+
+    def __call__(self, text: str) -> Any:
+        """Read one."""
+        low, below = self.low, self.below
         try:
-            value = kind(text)
+            value = self.kind(text)
         except ValueError:
             value = None
-        if value is None or not (value > low if above else value >= low) or not value < below:
+        if value is None or not (value > low if self.above else value >= low) or not value < below:
+            kind, bound = "an integer" if self.kind is int else "a number", "above" if self.above else "of at least"
             upper = "" if below == float("inf") else f" and below {below:g}"
-            raise argparse.ArgumentTypeError(
-                f"expected {'an integer' if kind is int else 'a number'} {'above' if above else 'of at least'} "
-                f"{low:g}{upper}, got {text!r}"
-            )
+            raise argparse.ArgumentTypeError(f"expected {kind} {bound} {low:g}{upper}, got {text!r}")
         return value
 
-    return read
+
+@dataclass(frozen=True)
+class Values:
+    """Reads what a sweep goes over: see ``space.parse``."""
+
+    kind: type
+
+    def __call__(self, text: str) -> Uniform | list[Any]:
+        """Read values, or a distribution."""
+        try:
+            return parse(text, self.kind)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
 
-COUNT, FROM_0, RATE = number(int, 1), number(int, 0), number(float, 0, above=True)
+COUNT, FROM_0, RATE = Number(int, 1), Number(int, 0), Number(float, 0, above=True)
 
 
 def add_architecture(parser: argparse.ArgumentParser) -> None:
     """Add the options that make a network."""
     parser.add_argument("--hidden", type=widths, default="50,50", help="widths of the hidden layers, like 50,50")
-    parser.add_argument("--batch-norm", action="store_true", help="batch norm before each ReLU")
-    parser.add_argument("--dropout", type=number(float, 0, below=1), default=0.0, help="rate after each ReLU")
-    parser.add_argument("--l2", type=number(float, 0), default=0.0, help="cost = loss + l2 * sum of squared weights")
-    parser.add_argument("--seed", type=FROM_0, default=0)
+    parser.add_argument("--batch-norm", action=argparse.BooleanOptionalAction, default=False,
+                        help="batch norm before each ReLU")
+    parser.add_argument("--dropout", type=Number(float, 0, below=1), default=0.0, help="rate after each ReLU")
+    parser.add_argument("--l2", type=Number(float, 0), default=0.0, help="cost = loss + l2 * sum of squared weights")
+    parser.add_argument("--seed", type=FROM_0, default=0, help="of the initial weights, the order and the dropout")
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """Add the options that read options from a file, and print them."""
+    parser.add_argument("--config", type=Path, metavar="FILE",
+                        help="a TOML file of these options; those given here come before it")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="print the options as --config reads them, and train nothing")

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import datasets
+from . import __version__, cli_config, datasets
 from .backend import Device
-from .cli_options import COUNT, RATE, widths
+from .cli_options import COUNT, RATE, Values, add_configuration, widths
+from .files import write_text
 from .initializers import Normal
 from .network import mlp
 from .optimizers import SGD
+from .plan import make_trainers
 from .refine import coarse_to_fine
 from .results import Sweep
 from .schedules import CyclicLR
-from .space import Uniform, parse
+from .space import Uniform, points
 from .sweep import sweep
 from .sweep_files import plain
 from .training import DivergenceError, Trainer
@@ -26,14 +29,14 @@ from .training import DivergenceError, Trainer
 __all__ = ["add_arguments", "run"]
 
 #: What may have several values: the option, what its values are, and its default.
-_SWEPT: dict[str, tuple[type, Any, str]] = {
-    "l2": (float, 0.0, "cost = loss + l2 * sum of squared weights"),
-    "lr": (float, 1e-1, "the highest learning rate of the cycle"),
-    "lr_min": (float, 1e-5, "the lowest, unless --lr is lower still"),
+_SWEPT: dict[str, tuple[type, str | None, str]] = {
+    "l2": (float, "0", "cost = loss + l2 * sum of squared weights"),
+    "lr": (float, "0.1", "the highest learning rate of the cycle"),
+    "lr_min": (float, "1e-5", "the lowest, unless --lr is lower still"),
     "sigma": (float, None, "standard deviation of the initial weights; He's by default"),
-    "dropout": (float, 0.0, "rate after each ReLU"),
-    "momentum": (float, 0.0, "of SGD"),
-    "seed": (int, 0, "seeds; 0:5 are 0 to 4"),
+    "dropout": (float, "0", "rate after each ReLU"),
+    "momentum": (float, "0", "of SGD"),
+    "seed": (int, "0", "seeds; 0:5 are 0 to 4"),
 }
 
 
@@ -65,13 +68,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--images", type=COUNT, metavar="N", help="train on so many images; all of CIFAR-10, 10,000 synthetic ones")
     add("--hidden", action="append", type=widths, metavar="WIDTHS",
         help="widths of the hidden layers, like 50,50, the default; may be repeated")
-    add("--batch-norm", action="store_true", help="batch norm before each ReLU")
+    add("--batch-norm", action=argparse.BooleanOptionalAction, default=False, help="batch norm before each ReLU")
     add("--standardize", action=argparse.BooleanOptionalAction, default=True, help="standardise the pixels")
-    for name, (_, default, text) in _SWEPT.items():
-        add(f"--{name.replace('_', '-')}", metavar="VALUES", help=f"{text} (default: {default})")
+    for name, (kind, default, text) in _SWEPT.items():
+        add(f"--{name.replace('_', '-')}", type=Values(kind), default=default, metavar="VALUES", help=text)
     add("--draws", type=COUNT, default=8, help="points drawn from log-uniform(...) and uniform(...) values")
-    add("--coarse-to-fine", action="store_true", help="draw again from the interval that the best points span")
-    add("--halve-at", metavar="STEPS", default="", help="updates at which the worse half is dropped, like 1000,2000")
+    add("--coarse-to-fine", action=argparse.BooleanOptionalAction, default=False,
+        help="draw again from the interval that the best points span")
+    add("--halve-at", type=Values(int), metavar="STEPS",
+        help="updates at which the worse half is dropped, like 1000,2000")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=RATE, default=20.0, help="passes over the data")
     length.add_argument("--steps", type=COUNT, help="updates, instead of --epochs")
@@ -85,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dask", metavar="ADDRESS", help="train on a Dask cluster, like tcp://scheduler:8786")
     add("--out", type=Path, metavar="DIR", help="keep blocks, tables, curves and the best network here; "
         "the same command again does only what is missing")
+    add_configuration(parser)
 
 
 def run(a: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -95,25 +101,30 @@ def run(a: argparse.Namespace) -> tuple[dict[str, Any], str]:
     DivergenceError
         If every network diverged; ``--out`` has been written.
     """
-    space: dict[str, Any] = {"hidden": a.hidden or [[50, 50]]}
-    for name, (kind, default, _) in _SWEPT.items():
-        space[name] = [default] if getattr(a, name) is None else _parse(name, getattr(a, name), kind)
+    a.hidden = a.hidden or [[50, 50]]
+    space: dict[str, Any] = {"hidden": a.hidden}
+    space |= {name: [None] if getattr(a, name) is None else getattr(a, name) for name in _SWEPT}
     if a.coarse_to_fine and not any(isinstance(v, Uniform) for v in space.values()):
         raise ValueError("--coarse-to-fine needs values to draw, like --l2 'log-uniform(1e-5, 1e-1)'")
-    halve_at = _parse("halve_at", a.halve_at, int) if a.halve_at else ()
     device = Device(a.device)
     data = datasets.load(a.data, train=a.images)
     x, y = data.train
     per_epoch = -(-len(y) // min(a.batch_size, len(y)))
     make = _Make(x.shape[1], len(data.classes), a.batch_norm, a.standardize, a.step_size or 5 * per_epoch,
                  a.batch_size, a.dtype, device.name)
+    a.data = a.data or ("synthetic" if data.name == "synthetic" else "cifar10")
+    a.step_size = make.step_size
+    if a.dry_run:
+        networks = len(make_trainers(make, points(space, draws=a.draws))) * (1 + a.coarse_to_fine)
+        return cli_config.dry(a, f"{networks:,} networks", f"{len(y):,} training images", f"{per_epoch:,} updates an "
+                              "epoch", f"on {device.name} {device.why}".rstrip())
     if not a.json:
         print(f"data: {data.name}, {data.source}; device: {device.name} {device.why}".rstrip(), flush=True)
     with _dask(a.dask) as executor:
         options: dict[str, Any] = {
             "steps": a.steps, "epochs": None if a.steps else a.epochs, "validation": data.validation, "draws": a.draws,
             "evaluate_every": a.evaluate_every, "block_size": a.block_size, "workers": a.workers, "executor": executor,
-            "halve_at": halve_at, "directory": a.out,
+            "halve_at": a.halve_at or (), "directory": a.out,
         }
         if a.coarse_to_fine:
             found = coarse_to_fine(make, space, x, y, **options)
@@ -130,19 +141,17 @@ def run(a: argparse.Namespace) -> tuple[dict[str, Any], str]:
     networks = len(together["members"])
     lines.append(f"test accuracy: best network {test:.4f}; ensemble of {networks} {together['accuracy']:.4f}")
     if a.out:
+        result.network().save(a.out / "best.safetensors")  # of both rounds, where there are two
+        config = {"version": __version__, "command": "sweep", "data": data.name, "source": data.source,
+                  "classes": data.classes, "image_shape": data.image_shape, "score": result.score,
+                  "device": device.name, "arguments": a.given}
+        write_text(a.out / "config.json", json.dumps(config, indent=1) + "\n")
         lines.append(f"wrote {a.out}")
     told = {"data": data.name, "device": device.name, **tables,
             "best": {**result.points[result.best], "test_accuracy": test},
             "ensemble": {"networks": networks, "test_accuracy": together["accuracy"]},
             "out": str(a.out) if a.out else None}
     return plain(told), "\n".join(lines)
-
-
-def _parse(name: str, text: str, kind: type) -> Any:
-    try:
-        return parse(text, kind)
-    except ValueError as error:
-        raise ValueError(f"--{name.replace('_', '-')}: {error}") from None
 
 
 def _lines(name: str, table: list[dict[str, Any]], shown: list[str], result: Sweep) -> list[str]:

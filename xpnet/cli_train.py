@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import __version__, datasets
+from . import __version__, cli_config, datasets
 from .backend import Device, OutOfMemoryError
 from .callbacks import Callback, JSONLines, Progress
 from .checkpoint import CheckpointError
-from .cli_options import COUNT, RATE, add_architecture, initializer, number
+from .cli_options import COUNT, RATE, Number, add_architecture, add_configuration, initializer
 from .divergence import DivergenceWarning
 from .hyper import describe
 from .interrupts import stop_on_signals
@@ -27,6 +27,7 @@ from .optimizers import SGD, Adam, AdamW
 from .runs import Checkpoints, ResumeWarning, steps_in
 from .schedules import Constant, Cosine, CyclicLR, Step
 from .storage import DamagedError, read_file, read_json, replace_file
+from .summary import layers
 from .training import Trainer
 
 __all__ = ["add_arguments", "read_config", "run"]
@@ -43,12 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--standardize", action=argparse.BooleanOptionalAction, default=True, help="standardise the pixels")
     add("--initializer", type=initializer, default="he", help="he, xavier or normal:SIGMA")
     add("--optimizer", choices=("sgd", "adam", "adamw"), default="sgd")
-    add("--momentum", type=number(float, 0, below=1), help="of sgd; 0 by default")
-    add("--nesterov", action="store_true", help="Nesterov's momentum")
-    add("--weight-decay", type=number(float, 0), help="of adamw; 0.01 by default")
+    add("--momentum", type=Number(float, 0, below=1), help="of sgd; 0 by default")
+    add("--nesterov", action=argparse.BooleanOptionalAction, default=False, help="Nesterov's momentum")
+    add("--weight-decay", type=Number(float, 0), help="of adamw; 0.01 by default")
     add("--schedule", choices=("cyclic", "constant", "step", "cosine"), default="cyclic")
     add("--lr", type=RATE, default=1e-1, help="the (highest) learning rate")
-    add("--lr-min", type=number(float, 0), default=1e-5, help="the lowest, of cyclic and cosine")
+    add("--lr-min", type=Number(float, 0), default=1e-5, help="the lowest, of cyclic and cosine")
     add("--step-size", type=COUNT, help="updates of half a cycle, or between drops; 5 epochs by default")
     add("--batch-size", type=COUNT, default=100, help="examples per update")
     length = parser.add_mutually_exclusive_group()
@@ -62,10 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="RUN", help="directory for history, curves, weights and checkpoints")
     add("--checkpoint-every", type=COUNT, default=1, metavar="N", help="evaluations between checkpoints")
     add("--resume", type=Path, metavar="RUN", help="go on with the run in this directory, with the options it had")
+    add_configuration(parser)
 
 
 def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     """Train; give the results, the same as text, and the exit code."""
+    if arguments.resume and arguments.dry_run:
+        raise ValueError("--dry-run shows what a new run would do: leave --resume away")
     a = _resumed(arguments) if arguments.resume else arguments
     a.saved = a.saved if arguments.resume else [*arguments.given]
     for name, owner in (("momentum", "sgd"), ("nesterov", "sgd"), ("weight_decay", "adamw")):
@@ -93,11 +97,19 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     schedules: dict[str, Any] = {"cyclic": CyclicLR(a.lr_min, a.lr, size), "constant": Constant(a.lr),
                                  "step": Step(a.lr, size), "cosine": Cosine(a.lr, steps, a.lr_min)}
     schedule = schedules[a.schedule]
+    a.data = a.data or ("synthetic" if data.name == "synthetic" else "cifar10")
+    a.step_size = size if a.schedule in ("cyclic", "step") else None
     checkpoints = Checkpoints(a.out, every=a.checkpoint_every) if a.out else None
     kept: list[Callback] = [JSONLines(a.out / "history.jsonl"), checkpoints] if checkpoints else []
     trainer = Trainer(network, optimizer=optimizer, schedule=schedule, l2=a.l2, batch_size=a.batch_size, seed=a.seed,
                       dtype=a.dtype, device=device, callbacks=[Progress(), *kept], divergence=a.divergence)
-    config = {"version": __version__, "data": data.name, "source": data.source, "network": network.config(),
+    if a.dry_run:
+        count = sum(row["parameters"] for row in layers(network))
+        return *cli_config.dry(
+            a, f"{len(data.train.y):,} training images", f"{steps:,} updates ({per_epoch:,} an epoch)",
+            f"{count:,} parameters", f"on {device.name} {device.why}".rstrip()), 0
+    config = {"version": __version__, "data": data.name, "source": data.source, "classes": data.classes,
+              "image_shape": data.image_shape, "network": network.config(),
               "optimizer": describe(optimizer), "schedule": describe(schedule), "l2": a.l2,
               "batch_size": a.batch_size, "steps": steps, "seed": a.seed, "dtype": a.dtype, "device": device.name,
               "arguments": a.saved}
@@ -162,7 +174,7 @@ def _resumed(given: argparse.Namespace) -> argparse.Namespace:
     a, steps = read_config(given.resume / "config.json", given.parser)
     saved = a.saved
     a.epochs = a.steps = None
-    a = argparse.Namespace(**{**vars(a), "json": False})
+    a = argparse.Namespace(**{**vars(a), "json": False, "dry_run": False})
     given.parser.parse_args(given.given, a)
     if a.steps is None and a.epochs is None:
         a.steps = steps
@@ -185,6 +197,8 @@ def read_config(path: Path, parser: argparse.ArgumentParser) -> tuple[argparse.N
     said = io.StringIO()
     try:
         config = read_json(read_file(path, 2**16), path.name)
+        if config.get("command") == "sweep":
+            raise DamagedError("it is a sweep's: the same xpnet sweep command goes on with that")
         saved, steps = config.get("arguments"), config.get("steps")
         if type(saved) is not list or any(type(v) is not str for v in saved) or type(steps) is not int or steps < 1:
             raise DamagedError("it has no list of arguments, or no number of steps")

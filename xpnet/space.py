@@ -14,6 +14,7 @@ from .hyper import at_least_1, is_array
 
 __all__ = ["LogUniform", "Uniform", "parse", "points"]
 
+_MOST = 10**6  # values of a range
 _NUMBER = r"\s*([-+0-9.eE]+)\s*"
 
 
@@ -166,6 +167,8 @@ def parse(text: str, kind: type = float) -> Uniform | list[Any]:
             return (LogUniform if found[1] else Uniform)(float(found[2]), float(found[3]))
         if kind is int and ":" in text:
             low, high = map(int, text.split(":"))
+            if high - low > _MOST:
+                raise ValueError(f"expected at most {_MOST:,} values, got {text!r}")
             values: Sequence[Any] = range(low, high)
         else:
             values = [kind(part) for part in text.split(",") if part.strip()]
