@@ -83,7 +83,7 @@ def no_host_reads(device: Device) -> Iterator[None]:
     names = ("__float__", "__bool__", "__int__", "__index__", "__complex__", "__array__", "__buffer__", "__iter__")
     saved = {name: kind.__dict__[name] for name in names if name in kind.__dict__}
 
-    def refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def refuse(self: Any, *_args: Any, **_kwargs: Any) -> Any:
         raise HostReadError("the host read an array of the device inside a step")
 
     try:

@@ -64,7 +64,7 @@ def test_only_hyper_parameters_make_models() -> None:
             self.boundaries = [2, 3, 4]
 
         def __call__(self, step: int) -> float:
-            return 0.1
+            return 0.1 * len(self.boundaries)
 
     assert xpnet.Trainer(NET, schedule=Steps()).models == ()
     assert xpnet.Trainer(NET, schedule=xpnet.Step(0.1, [2, 3, 4])).models == ()

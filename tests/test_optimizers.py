@@ -14,7 +14,7 @@ from xpnet.backend import Device, to_numpy
 from xpnet.hyper import bind
 from xpnet.optimizers import SGD, Adam, AdamW
 
-STEPS, SIZE = 8, 5
+SIZE = 5
 RATES = [0.1, 0.05, 0.2, 0.1, 0.0, 0.01, 0.1, 0.3]
 
 

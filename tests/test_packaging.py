@@ -67,6 +67,8 @@ def test_dependencies_are_the_five_promised() -> None:
         ("cuda13", {"cupy-cuda13x"}),
         ("data", {"pooch", "tqdm"}),
         ("dask", {"distributed"}),
+        ("pandas", {"pandas"}),
+        ("sklearn", {"scikit-learn"}),
         ("onnx", {"onnx"}),
         ("docs", {"sphinx", "sphinx-gallery", "numpydoc"}),
         ("test", {"pytest", "hypothesis", "array-api-strict"}),
@@ -88,6 +90,14 @@ def test_lowest_versions_tested_are_the_ones_declared() -> None:
     pinned = bounds(re.findall(r"^lowest: (.*)$", tox["testenv"]["deps"], re.MULTILINE), "==")
     declared = bounds(PROJECT["dependencies"], ">=")
     assert {name: pinned.get(name) for name in declared} == declared
+
+
+def test_hooks_before_a_commit_have_the_versions_of_tox() -> None:
+    tox = (ROOT / "tox.ini").read_text("utf-8")
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
+    for name, repository in (("ruff", "ruff-pre-commit"), ("mypy", "mirrors-mypy")):
+        [pinned] = re.findall(rf"judges, \w+: {name}==(\S+)", tox)
+        assert f"/{repository}\n    rev: v{pinned}\n" in hooks
 
 
 def test_version_is_read_from_the_package() -> None:

@@ -39,7 +39,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"space": {"seed": [0, 0]}}, ValueError, "the point {'seed': 0} is there twice"),
     ({"space": {"seed": [0.5]}}, TypeError, "seeds as integers, got 0.5 at {'seed': 0.5}"),
     ({"make": lambda n: make(l2=n), "space": {"n": [0.1]}}, ValueError, "n is a column of the table: call the swept"),
-    ({"make": lambda train_loss: make(), "space": {"train_loss": [1]}}, ValueError, "train_loss is a column"),
+    ({"make": lambda train_loss: make(l2=train_loss), "space": {"train_loss": [1]}}, ValueError, "train_loss is a col"),
     ({"make": lambda seed: json.loads("x")}, ValueError, "no trainer at {'seed': 0}: Expecting value"),
     ({"make": lambda seed: make(seed=[1, 2])}, TypeError, "a Trainer of one model"),  # type: ignore[arg-type]
     ({"make": lambda seed: None}, TypeError, "a Trainer of one model"),

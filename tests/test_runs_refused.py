@@ -162,6 +162,14 @@ def test_there_is_one_writer(tmp_path: Path) -> None:
         fit(held)
 
 
+def test_nothing_is_written_before_a_run_begins(tmp_path: Path) -> None:
+    trainer = make(tmp_path)
+    own = trainer.callbacks[-1]
+    assert isinstance(own, Checkpoints)
+    with pytest.raises(RuntimeError, match="a run that trains"):
+        own.write(trainer)
+
+
 def test_checkpoints_come_last() -> None:
     with pytest.raises(ValueError, match="to be the last of the callbacks"):
         fit(Trainer(RICH, callbacks=[Checkpoints("nowhere"), EarlyStopping()]))

@@ -198,7 +198,8 @@ class MLP(Estimator):
     def _take(self, out: Epochs, model: int, before: Mapping[str, Any]) -> None:
         """Take up what training gave for one model."""
         network = out.networks[model]
-        assert network is not None, "a model that diverged has no network"  # noqa: S101
+        if network is None:
+            raise ValueError("a model that diverged has no network")
         self.network_ = network
         self.n_features_in_: int = network.architecture.in_features
         self.loss_curve_: list[float] = [*before.get("loss_curve_", ()), *out.losses[model]]

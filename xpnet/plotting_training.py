@@ -255,7 +255,7 @@ def tidy(axes: Axes) -> None:
 
 def _percent(axes: Axes) -> None:
     """Write the fractions on the y axis as per cent."""
-    axes.yaxis.set_major_formatter(lambda value, position: f"{100 * value:g} %")
+    axes.yaxis.set_major_formatter(lambda value, _position: f"{100 * value:g} %")
 
 
 def _floats(values: ArrayLike) -> NDArray[np.float64]:

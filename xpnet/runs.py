@@ -174,7 +174,9 @@ class Checkpoints(Callback):
     def write(self, trainer: Trainer) -> None:
         """Write a checkpoint of the trainer as it is now; only its arrays are copied before this returns."""
         self._wait()
-        assert self._pool  # noqa: S101
+        if self._pool is None:
+            raise RuntimeError("Checkpoints.write: expected a run that trains, got one that has not begun or has ended; "
+                               "give the callback to a Trainer, and call fit")
         self._writing = self._pool.submit(self._write, snapshot.take(trainer), self._told, self.best)
 
     def _wait(self) -> None:

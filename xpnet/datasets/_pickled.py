@@ -9,7 +9,7 @@ reserves memory for counts that it reads from the file (a memo index, the length
 
 from __future__ import annotations
 
-import pickle
+import pickle  # nosec B403  # of its instructions, those that only make data
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
