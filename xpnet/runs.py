@@ -175,7 +175,7 @@ class Checkpoints(Callback):
         """Write a checkpoint of the trainer as it is now; only its arrays are copied before this returns."""
         self._wait()
         if self._pool is None:
-            raise RuntimeError("Checkpoints.write: expected a run that trains, got one that has not begun or has ended; "
+            raise RuntimeError("Checkpoints.write: expected a run that trains, got one that does not; "
                                "give the callback to a Trainer, and call fit")
         self._writing = self._pool.submit(self._write, snapshot.take(trainer), self._told, self.best)
 
