@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__, cli_config, cli_predict, cli_sweep, cli_train, datasets, gradcheck
@@ -22,6 +23,7 @@ EXAMPLES = """examples:
   xpnet train --config run.toml --lr 0.05 --dry-run
   xpnet sweep --l2 'log-uniform(1e-5, 1e-1)' --seed 0:3 --out sweep
   xpnet predict run images.npy --out classes.csv
+  xpnet report run
   xpnet gradcheck --all --backend strict
 
 exit codes: 0 success, 1 a run or a check failed, 2 wrong arguments or files,
@@ -69,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     cli_sweep.add_arguments(command("sweep", _sweep, "train many networks in one run"))
     cli_predict.add_arguments(command("predict", _predict, "classify new arrays or images with a trained network"))
 
+    report = command("report", _report, "write a page about a run or a sweep: curves, tables, pictures")
+    report.add_argument("run_directory", type=Path, metavar="RUN", help="directory of xpnet train or xpnet sweep")
+    report.add_argument("--out", type=Path, metavar="FILE", help="the page; RUN/report.html by default")
+    report.add_argument("--data", metavar="DIR", help="where the data set is; by default where it was")
+
     check = command("gradcheck", _gradcheck, "compare gradients with numerical ones")
     add_architecture(check)
     check.add_argument("--all", action="store_true", help="check every registered layer, loss and composite")
@@ -107,6 +114,16 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 def _predict(arguments: argparse.Namespace) -> int:
     cli_predict.run(arguments)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from .run_report import page
+
+    made, missing = page(arguments.run_directory, arguments.data)
+    path = made.write(arguments.out or arguments.run_directory / "report.html")
+    lines = [*([f"not on the page: {missing}"] if missing else []), f"wrote {path}"]
+    _show(arguments, {"page": str(path), "missing": missing or None}, "\n".join(lines))
     return 0
 
 

@@ -13,11 +13,12 @@ from .network import Network
 from .runs import steps_in
 from .storage import DamagedError, read_file, read_json
 
-__all__ = ["CONFIG", "class_names", "config", "history", "network", "objects"]
+__all__ = ["CONFIG", "class_names", "config", "curves", "history", "network", "objects", "picture"]
 
 CONFIG = "config.json"
 #: The trained network of a run, and the best one of a sweep.
 NETWORKS = ("network.safetensors", "best.safetensors")
+_HIGHEST = 1e300  # of a number in a table
 _LARGEST = 2**27  # bytes of a table
 
 
@@ -116,10 +117,42 @@ def objects(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def curves(path: Path) -> list[tuple[dict[str, Any], dict[str, list[Any]]]]:
+    """Read a sweep's ``curves.json``: each member's point and the columns of its history.
+
+    Raises
+    ------
+    CheckpointError
+        If it is damaged.
+    """
+    found = []
+    for row in objects(path):
+        point = row.pop("point", None)
+        if type(point) is not dict or any(type(values) is not list for values in row.values()):
+            raise CheckpointError(f"{path} is damaged: expected a point and columns, got {str(row)[:80]}")
+        found.append((point, _numbers(row, path)))
+    return found
+
+
+def picture(path: Path) -> bytes:
+    """Read a picture.
+
+    Raises
+    ------
+    CheckpointError
+        If it is too large, or no plain file.
+    """
+    try:
+        return read_file(path, _LARGEST)
+    except DamagedError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
 def _numbers(columns: dict[str, list[Any]], path: Path) -> dict[str, list[Any]]:
     steps = columns.get("step", [])
     wrong = [name for name, values in columns.items()
-             if len(values) != len(steps) or any(type(v) not in (int, float, type(None)) for v in values)]
+             if len(values) != len(steps) or any(
+                 v is not None and not (type(v) in (int, float) and (v != v or abs(v) <= _HIGHEST)) for v in values)]
     if not steps or wrong or None in steps:
         raise CheckpointError(f"{path} is damaged: expected columns of numbers, among them step, got "
                               f"{', '.join(wrong or columns)[:80] or 'none'}")

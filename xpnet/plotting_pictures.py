@@ -211,7 +211,10 @@ def mistakes(
     chosen = [int(np.argmax(pairs == pair)) for pair in order]
     names = [f"{classes[pair // k]}\nas {classes[pair % k]}" for pair in order]
     side = max(4.2, 0.6 * k + 1.6)
-    canvas, places = _canvas(pictures[chosen], image_shape, 2, 10) if chosen else (np.zeros((1, 4, 1)), [])
+    letters = 3 + max(map(len, classes))  # each image is as wide as its name: 0.055 inches for a letter
+    columns = min(max(int((side - 2.0) / (0.055 * letters + 0.05)), 3), 10)
+    none: tuple[NDArray[np.uint8], list[tuple[float, float]]] = np.zeros((1, 4, 1), np.uint8), []
+    canvas, places = _canvas(pictures[chosen], image_shape, 0.2 * columns, columns) if chosen else none
     width = side + 0.8
     strip = (side - 0.6) * canvas.shape[0] / canvas.shape[1]
     figure = new_figure((width, side + strip + 0.1), "")
@@ -222,7 +225,7 @@ def mistakes(
     right = counts.trace() / counts.sum()
     if chosen:
         _show(beneath, canvas, places, names)
-        beneath.set_title(f"accuracy {100 * right:.2f} %; the most frequent mistakes, first image of each", fontsize=10)
+        beneath.set_title(f"accuracy {100 * right:.2f} %\nthe most frequent mistakes, first image of each", fontsize=9)
     else:
         beneath.text(0.5, 0.5, "no mistakes", ha="center", va="center", transform=beneath.transAxes)
     return figure
@@ -268,7 +271,7 @@ def _or_nan(value: float | None) -> float:
 
 
 def _canvas(
-    x: NDArray[Any], image_shape: tuple[int, int, int], lines: int, columns: int
+    x: NDArray[Any], image_shape: tuple[int, int, int], lines: float, columns: int
 ) -> tuple[NDArray[np.uint8], list[tuple[float, float]]]:
     """Lay images (n, features) of uint8 out as one picture, with room for text above each, and say where."""
     channels, height, width = image_shape

@@ -24,6 +24,7 @@ from .backend import Array, to_numpy
 __all__ = ["Page"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_WIDE = 800  # pixels: a wider picture is not shrunk to a phone's width, but scrolls
 _DASH = "\N{EN DASH}"
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -152,10 +153,11 @@ class Page:
                 "save the figure as PNG first"
             )
         width, height = struct.unpack(">II", content[16:24])  # so that the page keeps their place
+        wide = ' class="wide"' if width > _WIDE else ""
         data = base64.b64encode(content).decode("ascii")
         return self._append(
             f'<figure><div class="scroll" role="region" tabindex="0" aria-label="{_escape(caption)}">'
-            f'<img width="{width}" height="{height}" alt="{_escape(alt)}" '
+            f'<img{wide} width="{width}" height="{height}" alt="{_escape(alt)}" '
             f'src="data:image/png;base64,{data}">'
             f"</div><figcaption>{_escape(caption)}</figcaption></figure>"
         )

@@ -1,0 +1,255 @@
+"""The page of a run or a sweep: what its directory holds, and what its network does on the test images."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import datasets, kept, plotting
+from .backend import to_numpy
+from .checkpoint import CheckpointError
+from .losses import log_softmax
+from .network import Network
+from .report import Page
+from .summary import activation_statistics, layers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["page"]
+
+_UNITS = 100  # of the first layer, shown as images
+_LINES = 21  # of a chart: as many as it has looks for
+_SAMPLE = 1_000  # images whose activations are measured
+_PERCENT = "{:.2%}"
+
+
+def page(run: Path, data: str | None = None) -> tuple[Page, str]:
+    """Make the page of a directory that ``xpnet train`` or ``xpnet sweep`` wrote.
+
+    Parameters
+    ----------
+    run : Path
+        The directory.
+    data : str, optional
+        Where the data set is, as ``datasets.load`` takes it; by default where it was.
+
+    Returns
+    -------
+    Page, str
+        And what is missing on it, and why: nothing, or one line.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no run.
+    CheckpointError
+        If a file of it is damaged.
+    """
+    rounds = [run / name for name in ("coarse", "fine") if (run / name / "table.json").is_file()]
+    sweeps = rounds or ([run] if (run / "table.json").is_file() else [])
+    if not sweeps and not (run / "history.jsonl").is_file():
+        raise FileNotFoundError(f"no run in {run}, neither history.jsonl nor table.json: expected a directory that "
+                                "xpnet train --out or xpnet sweep --out wrote; a sweep writes its tables at its end")
+    config = kept.config(run)
+    images, missing = _images(config, data)
+    on = str(config.get("data", "data that its directory does not name"))
+    made = Page(f"{'Sweep' if sweeps else 'Run'} {run.resolve().name}", subtitle=f"xpnet {config.get('version', '')}, "
+                f"{on}{', ' + str(config['device']) if 'device' in config else ''}")
+    for folder in sweeps:
+        _sweep(made, folder, config, folder.name if rounds else "")
+    if not sweeps:
+        _history(made, kept.history(run / "history.jsonl"))
+    try:
+        network = kept.network(run)
+    except FileNotFoundError as error:
+        missing = str(error)
+    else:
+        made.heading("The best network" if sweeps else "Network")
+        _network(made, network, config)
+        if images:
+            _on_test_images(made, network, images)
+    if missing:
+        made.text(f"Not on this page: {missing}.")
+    _configuration(made, config)
+    return made, missing
+
+
+def _images(config: Mapping[str, Any], data: str | None) -> tuple[datasets.Dataset | None, str]:
+    """Load the test images, or tell why they are not there."""
+    name, source = config.get("data"), config.get("source")
+    place = data or ("synthetic" if name == "synthetic" else source)
+    if not isinstance(place, str):
+        return None, "the test images, since the directory has no configuration that names them; --data names them"
+    try:
+        found = datasets.load(place, train=1)
+    except (OSError, ValueError) as error:
+        return None, f"the test images ({' '.join(str(error).split())}); --data says where they are"
+    return found, ""
+
+
+# What is in the directory ---------------------------------------------------------------------------------------------
+
+
+def _history(made: Page, columns: dict[str, list[Any]]) -> None:
+    last = {name: values[-1] for name, values in columns.items()}
+    splits = [split for split in ("train", "validation") if f"{split}_loss" in columns]
+    measures = list(dict.fromkeys(name.partition("_")[2] for name in columns if name.partition("_")[0] in splits))
+    made.heading("Result").table(
+        ["data", *measures], [[split, *[last.get(f"{split}_{m}") for m in measures]] for split in splits],
+        formats={m: _PERCENT for m in measures if m == "accuracy"},
+        caption=f"After {last['step']:,} updates{', {:g} epochs'.format(last['epoch']) if last.get('epoch') else ''}.")
+    best = _best(columns)
+    if best:
+        made.text(best)
+    made.heading("Curves")
+    penalised = any(columns.get(f"{split}_cost") != columns[f"{split}_loss"] for split in splits)
+    for title, wanted, label in (
+        ("Loss and cost", ("loss", "cost"), "loss, cost (nats)") if penalised else ("Loss", ("loss",), "loss (nats)"),
+        ("Accuracy", ("accuracy",), "accuracy"), ("Learning rate", ("lr",), "learning rate"),
+    ):
+        series = {_words(name): (columns["step"], values) for name, values in columns.items()
+                  if name.rpartition("_")[2] in wanted}
+        if series:
+            made.chart(series, caption=f"{title} against the update.", x_label="update", y_label=label)
+
+
+def _best(columns: dict[str, list[Any]]) -> str:
+    found = [(value, step) for value, step in zip(columns.get("validation_accuracy", []), columns["step"], strict=False)
+             if value is not None]
+    if not found:
+        return ""
+    value, step = max(found, key=lambda pair: pair[0])
+    return f"The highest validation accuracy was {value:.2%}, at update {step:,}."
+
+
+def _sweep(made: Page, folder: Path, config: Mapping[str, Any], name: str) -> None:
+    table = [{key: _cell(value) for key, value in row.items()} for row in kept.objects(folder / "table.json")]
+    columns = list(table[0])
+    measures = [column for column in columns if f"{column}_std" in columns]
+    if not measures:
+        raise CheckpointError(f"{folder / 'table.json'} is damaged: it has no measures among {str(columns)[:80]}")
+    score = next((measure for measure in measures if measure == config.get("score")), measures[-1])
+    values = columns[: columns.index("n")] if "n" in columns else []
+    fixed = [column for column in values if len({repr(row.get(column)) for row in table}) == 1]
+    of = [m if suffix == "" else f"{m}_margin" for m in [score, *[m for m in measures if m != score]]
+          for suffix in ("", "margin") if not suffix or any(row.get(f"{m}_margin") is not None for row in table)]
+    shown = [*[column for column in values if column not in fixed], *of, "n", "diverged", "step"]
+    made.heading(f"Result{f' of the {name} round' if name else ''}").table(
+        [_words(column) for column in shown], [[row.get(column) for column in shown] for row in table],
+        formats={_words(column): _PERCENT for column in shown if "accuracy" in column},
+        caption=f"A row for each point, best {_words(score)} first: means over n seeds, and half of the 95 % interval "
+        "(margin) where there are several.")
+    if fixed:
+        made.text(f"The same for all: {', '.join(f'{_words(c)} {_short(table[0].get(c))}' for c in fixed)}.")
+    if (folder / "sweep.png").is_file():
+        made.figure(kept.picture(folder / "sweep.png"), caption=f"{_words(score)} against what was swept",
+                    alt="the score of each point with its interval; the numbers are in the table above")
+    if not (folder / "curves.json").is_file():
+        return
+    curves = kept.curves(folder / "curves.json")
+    swept = [key for key in curves[0][0] if len({repr(point.get(key)) for point, _ in curves}) > 1]
+    sign = 1.0 if score.endswith(("loss", "cost")) else -1.0
+
+    def order(item: tuple[dict[str, Any], dict[str, list[Any]]]) -> tuple[float, bool, float]:
+        value = item[1].get(score, [None])[-1]
+        return -item[1]["step"][-1], value is None, sign * (value or 0.0)
+
+    chosen = sorted(curves, key=order)[:_LINES]
+    series: dict[str, tuple[Any, Any]] = {}
+    for i, (point, own) in enumerate(chosen):
+        label = ", ".join(f"{key} {_short(point.get(key))}" for key in swept) or f"network {i + 1}"
+        series[label if label not in series else f"{label} ({i + 1})"] = (
+            own["step"], own.get(score, [None] * len(own["step"])))
+    some = f" The {len(chosen)} best of {len(curves)} networks." if len(curves) > len(chosen) else ""
+    made.chart(series, caption=f"{_words(score).capitalize()} against the update.{some}", x_label="update",
+               y_label=_words(score))
+
+
+def _network(made: Page, network: Network, config: Mapping[str, Any]) -> None:
+    rows = layers(network)
+    names = ["layer", "type", "output", "parameters", "statistics", "operations"]
+    made.table(names, [[row["layer"], row["type"], row["output_shape"][1], row["parameters"], row["statistics"],
+                        row["flops"]] for row in rows], formats=dict.fromkeys(names[2:], ",d"),
+               caption=f"{sum(row['parameters'] for row in rows):,} trained numbers; operations are for one example.")
+    shape = config.get("image_shape")
+    if shape == [3, 32, 32] and network.architecture.in_features == 3072:
+        first = to_numpy(network.arrays[network.architecture.weights[0]])
+        picture = plotting.weights(first[:, :_UNITS], (3, 32, 32))
+        some = f"The first {_UNITS} of {first.shape[1]}" if first.shape[1] > _UNITS else "All"
+        made.figure(_png(picture, dpi=85), caption=f"Weights of the first layer as images. {some} hidden units.",
+                    alt="a small colour image for each unit of the first layer")
+
+
+def _on_test_images(made: Page, network: Network, images: datasets.Dataset) -> None:
+    """Show what the network takes the test images for, and how its layers respond to them."""
+    x, y = images.test
+    classes = images.classes
+    if (network.architecture.in_features, network.architecture.out_features) != (x.shape[1], len(classes)):
+        made.text(f"The network does not fit the test images of {images.name}: it was trained on others.")
+        return
+    logarithms = to_numpy(log_softmax(network(network.device.asarray(x))))
+    taken = logarithms.argmax(axis=1)
+    made.heading("On the test images").table(
+        ["data", "images", "loss", "accuracy"],
+        [[f"{images.name}, test", len(y), -float(logarithms[range(len(y)), y].mean()), float((taken == y).mean())]],
+        formats={"accuracy": _PERCENT, "images": ",d"})
+    rows = []
+    for label, name in enumerate(classes):
+        own = taken[y == label].tolist()
+        wrong = [v for v in own if v != label]
+        often = max(range(len(classes)), key=wrong.count) if wrong else None
+        rows.append([name, len(own), 1 - len(wrong) / len(own) if own else None, int((taken == label).sum()),
+                     None if often is None else f"{classes[often]} ({wrong.count(often)})"])
+    made.table(["class", "images", "recognised", "taken for it", "most often mistaken for"], rows,
+               formats={"recognised": _PERCENT, "images": ",d", "taken for it": ",d"})
+    made.figure(_png(plotting.mistakes(y, taken, x, images.image_shape, classes, count=12)),
+                caption="Confusion matrix, and a sample mistake of each of the most frequent confusions.",
+                alt="counts of true and predicted classes; the table above sums them up")
+    sizes = activation_statistics(network, x[:_SAMPLE])
+    made.table(["layer", "type", "mean absolute output", "zeros"],
+               [[row["layer"], row["type"], row["mean_abs"], row["zeros"]] for row in sizes], formats={"zeros": ".1%"},
+               caption=f"Outputs of each layer on {min(_SAMPLE, len(x)):,} test images.")
+
+
+def _configuration(made: Page, config: Mapping[str, Any]) -> None:
+    if not config:
+        return
+    made.heading("How it was made")
+    words = config.get("arguments")
+    if isinstance(words, list):
+        made.text(f"xpnet {config.get('command', 'train')} {shlex.join(map(str, words))}")
+    made.table(["setting", "value"], [[name, _short(value)] for name, value in config.items()
+                                      if name not in ("arguments", "network", "classes", "image_shape")])
+
+
+# Values ---------------------------------------------------------------------------------------------------------------
+
+
+def _cell(value: Any) -> Any:
+    """Give a value of JSON as a cell: numbers that a page can sort by, and else text."""
+    fits = value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63)
+    return value if fits else _short(value)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, dict) and "type" in value:
+        text = f"{value['type']}({', '.join(f'{k}={_short(v)}' for k, v in value.items() if k != 'type')})"
+    else:
+        text = value if isinstance(value, str) else f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _png(figure: Figure, dpi: int = 120) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return plotting.save(figure, Path(folder) / "figure.png", dpi=dpi).read_bytes()
