@@ -22,7 +22,7 @@ OFF = {
     "SA01": "the reference groups what belongs together",
     "EX01": "examples are the README's, the tutorial's and the how-tos', where they run as tests",
 }
-#: Of a method that a base class has too: there the parameters and results are described, once.
+#: Of a method that a base class or protocol has too: there the parameters and results are described, once.
 INHERITED = {"PR01", "RT01", "YD01"}
 
 
@@ -53,16 +53,22 @@ def listed() -> Iterator[tuple[str, Any]]:
                 yield f"{thing.__module__}.{thing.__qualname__}", thing
 
 
+def protocols(kind: type) -> list[type]:
+    """Give the protocols beside a class, such as what losses have in common."""
+    beside = vars(sys.modules[kind.__module__]).values()
+    return [other for other in beside if getattr(other, "_is_protocol", False) and other is not kind]
+
+
 def public() -> dict[str, bool]:
-    """Give every public name, and whether a base class of this package has it too."""
+    """Give every public name, and whether a base class or protocol has it too."""
     found = {}
     for name, thing in listed():
-        found[name] = False
+        found[name] = bool(getattr(thing, "_is_protocol", False))
         for key, member in vars(thing).items() if inspect.isclass(thing) else ():
             kinds = (property, classmethod, staticmethod)
             if not key.startswith("_") and (inspect.isfunction(member) or isinstance(member, kinds)):
-                bases = [base for base in thing.__mro__[1:] if key in vars(base)]
-                found[f"{name}.{key}"] = any(base.__module__.startswith("xpnet") for base in bases)
+                above = [*thing.__mro__[1:], *protocols(thing)]
+                found[f"{name}.{key}"] = any(key in vars(base) for base in above)
     return found
 
 

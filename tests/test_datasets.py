@@ -658,32 +658,40 @@ def test_a_download_is_checked_kept_and_not_repeated(
     (b"x" * 999 + b"y", datasets.CorruptDataError),
 ])
 def test_a_wrong_download_is_removed(
-    server: tuple[str, Path, list[str]], tmp_path: Path, sent: bytes, error: type[ValueError]
+    server: tuple[str, Path, list[str]], tmp_path: Path, sent: bytes, error: type[ValueError],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url, folder, _ = server
     (folder / "a").write_bytes(sent)
+    monkeypatch.setattr(_download, "_REMOTE", remote(f"{url}/a", b"x" * 1000))
     with pytest.raises(error) as caught:
-        datasets.download_cifar10(tmp_path / "d", progress=False, _remote=remote(f"{url}/a", b"x" * 1000))
+        datasets.download_cifar10(tmp_path / "d", progress=False)
     assert list((tmp_path / "d").iterdir()) == []
     assert _errors.URL in str(caught.value)
 
 
 @needs_pooch
 @pytest.mark.parametrize("digest", ["md5", "sha256"])
-def test_both_digests_count(server: tuple[str, Path, list[str]], tmp_path: Path, digest: str) -> None:
+def test_both_digests_count(
+    server: tuple[str, Path, list[str]], tmp_path: Path, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, folder, _ = server
     (folder / "a").write_bytes(b"data")
     right = remote(f"{url}/a", b"data")
     wrong = _download._Remote(**{**vars(right), digest: "0" * 32})
+    monkeypatch.setattr(_download, "_REMOTE", wrong)
     with pytest.raises(datasets.CorruptDataError, match=f"its {digest} is"):
-        datasets.download_cifar10(tmp_path / "d", progress=False, _remote=wrong)
+        datasets.download_cifar10(tmp_path / "d", progress=False)
 
 
 @needs_pooch
-def test_an_interrupted_download(server: tuple[str, Path, list[str]], tmp_path: Path) -> None:
+def test_an_interrupted_download(
+    server: tuple[str, Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     described = remote(f"{server[0]}/broken", b"x" * 100_000)
+    monkeypatch.setattr(_download, "_REMOTE", described)
     with pytest.raises(datasets.TruncatedDataError) as caught:
-        datasets.download_cifar10(tmp_path / "d", progress=False, _remote=described)
+        datasets.download_cifar10(tmp_path / "d", progress=False)
     assert 0 < caught.value.have <= 40_000 < caught.value.expected == 100_000
     assert list((tmp_path / "d").iterdir()) == []
 
@@ -691,10 +699,11 @@ def test_an_interrupted_download(server: tuple[str, Path, list[str]], tmp_path: 
 @needs_pooch
 @pytest.mark.parametrize("url", ["{}/nothing", "http://127.0.0.1:1/closed"])
 def test_a_server_that_refuses_or_is_not_there(
-    server: tuple[str, Path, list[str]], tmp_path: Path, url: str
+    server: tuple[str, Path, list[str]], tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_download, "_REMOTE", remote(url.format(server[0]), b"x"))
     with pytest.raises(ConnectionError, match="Without a network here"):
-        datasets.download_cifar10(tmp_path / "d", progress=False, _remote=remote(url.format(server[0]), b"x"))
+        datasets.download_cifar10(tmp_path / "d", progress=False)
     assert list((tmp_path / "d").iterdir()) == []
 
 

@@ -109,7 +109,7 @@ class MLP(Estimator):
         own, shared = (inspect.cleandoc(text or "") for text in (cls.__doc__, MLP.__doc__))  # as Python 3.13 does
         summary, _, attributes = own.partition("Attributes\n")
         parameters = shared.partition("Parameters\n")[2]
-        cls.__doc__ = f"{summary}Parameters\n{parameters.rstrip()}\n\nAttributes\n{attributes}"
+        cls.__doc__ = f"{summary}Parameters\n{parameters.rstrip()}\n\nAttributes\n{attributes}\n"
 
     def _labels(self, y: Any, home: Device, *, fresh: bool, classes: Any) -> tuple[Array, int]:
         """Give labels as the loss takes them, and the number of outputs, and note what they are."""

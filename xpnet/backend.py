@@ -46,6 +46,16 @@ class MixedDevicesError(ValueError):
 def namespace(x: Array) -> Any:
     """Give the array-API namespace of ``x``.
 
+    Parameters
+    ----------
+    x : array
+        An array of any library.
+
+    Returns
+    -------
+    module
+        With the functions of the array API.
+
     Raises
     ------
     TypeError
@@ -101,6 +111,20 @@ def constant(x: Array, shape: tuple[int, ...], value: float) -> Array:
 
     A product with a row of ones sums over the batch in less than half the time that ``sum`` takes, and
     ``maximum`` with zeros of the same shape takes a third of that with a scalar.
+
+    Parameters
+    ----------
+    x : array
+        Whose library, dtype and device are wanted.
+    shape : tuple of int
+        The shape.
+    value : float
+        The value.
+
+    Returns
+    -------
+    array
+        Filled with the value.
     """
     key = (type(x), shape, value, x.dtype, array_api_compat.device(x))
     try:
@@ -120,17 +144,50 @@ def _complex_dtype(xp: Any, dtype: Any) -> bool:
 
 
 def is_complex(x: Array) -> bool:
-    """Tell whether ``x`` is complex, as it is in complex-step differentiation."""
+    """Tell whether ``x`` is complex, as it is in complex-step differentiation.
+
+    Parameters
+    ----------
+    x : array
+        An array of any library.
+
+    Returns
+    -------
+    bool
+        Whether its dtype is complex.
+    """
     return _complex_dtype(namespace(x), x.dtype)
 
 
 def real(x: Array) -> Array:
-    """Give the real part of ``x``, which is ``x`` itself where it is real."""
+    """Give the real part of ``x``, which is ``x`` itself where it is real.
+
+    Parameters
+    ----------
+    x : array
+        Real or complex.
+
+    Returns
+    -------
+    array
+        Real, of x's shape.
+    """
     return namespace(x).real(x) if is_complex(x) else x
 
 
 def to_numpy(x: Array) -> np.ndarray:
-    """Give ``x`` as a NumPy array on the host (a copy only where the device is another one)."""
+    """Give ``x`` as a NumPy array on the host (a copy only where the device is another one).
+
+    Parameters
+    ----------
+    x : array
+        Of any library, on any device; a number, list, tuple or range too.
+
+    Returns
+    -------
+    numpy.ndarray
+        With the shape and dtype of x.
+    """
     if isinstance(x, np.ndarray | np.generic | float | int | list | tuple | range):
         return np.asarray(x)
     if array_api_compat.is_cupy_array(x):
@@ -147,6 +204,16 @@ def from_dlpack(x: Any) -> Array:
 
     Arrays of NumPy, CuPy, PyTorch and array-API libraries with in-place operators are returned as they are.
     Others (JAX arrays, say) are viewed by NumPy where they lie on the host, and by CuPy on a GPU.
+
+    Parameters
+    ----------
+    x : array
+        Anything with ``__dlpack__``.
+
+    Returns
+    -------
+    array
+        With the memory of x.
 
     Raises
     ------
@@ -253,6 +320,11 @@ class Device:
 
         ``strict`` is array-api-strict on its ``device1``, which refuses what the standard does not promise
         and any silent way to the host: a stand-in for a GPU.
+
+        Parameters
+        ----------
+        name : str
+            ``"numpy"``, ``"cupy"``, ``"torch"`` or ``"strict"``.
         """
         if name in ("numpy", "cupy"):
             return cls({"numpy": "cpu", "cupy": "cuda"}[name])
@@ -268,7 +340,13 @@ class Device:
 
     @classmethod
     def of(cls, x: Array) -> Device:
-        """Give the device on which ``x`` lies, whatever its library."""
+        """Give the device on which ``x`` lies, whatever its library.
+
+        Parameters
+        ----------
+        x : array
+            An array of any library.
+        """
         self = cls.__new__(cls)
         self.why = ""
         self.xp, self.native = namespace(x), array_api_compat.device(x)
@@ -300,7 +378,22 @@ class Device:
         return hash(self.name)
 
     def asarray(self, x: Any, dtype: str | None = None, *, copy: bool | None = None) -> Array:
-        """Bring ``x`` (any array, or nested sequences) here, as ``dtype`` where one is named."""
+        """Bring ``x`` (any array, or nested sequences) here, as ``dtype`` where one is named.
+
+        Parameters
+        ----------
+        x : array or nested sequences
+            Of any library, on any device.
+        dtype : str, optional
+            What it becomes; its own by default.
+        copy : bool, optional
+            True for a copy in any case, False for none or an error; by default where needed.
+
+        Returns
+        -------
+        array
+            On this device, of the same shape.
+        """
         if type(x) not in _NAMESPACES or namespace(x) is not self.xp:
             x = to_numpy(x)
         kind = None if dtype is None else getattr(self.xp, dtype)
@@ -308,13 +401,31 @@ class Device:
             return self.xp.asarray(x, dtype=kind, device=self.native, copy=copy)
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
-        """Give an array of zeros here: pages are touched before the first step needs them."""
+        """Give an array of zeros here: pages are touched before the first step needs them.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The shape.
+        dtype : str
+            The dtype's name.
+
+        Returns
+        -------
+        array
+            Zeros, on this device.
+        """
         with self.activate():
             return self.xp.zeros(shape, dtype=getattr(self.xp, dtype), device=self.native)
 
     @contextlib.contextmanager
     def activate(self) -> Iterator[None]:
         """Make this the current device, where the library has such a notion, and explain a lack of memory.
+
+        Yields
+        ------
+        None
+            In the context, the device is the current one.
 
         Raises
         ------
@@ -335,7 +446,13 @@ class Device:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Leave out NumPy's warnings of overflow, where whoever computes looks for what is not finite."""
+        """Leave out NumPy's warnings of overflow, where whoever computes looks for what is not finite.
+
+        Yields
+        ------
+        None
+            In the context, NumPy does not warn.
+        """
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             yield
 
@@ -346,7 +463,13 @@ class Device:
                 self.xp.cuda.get_current_stream().synchronize()
 
     def free_memory(self) -> int | None:
-        """Give the free memory in bytes, or None where it cannot be told."""
+        """Give the free memory in bytes, or None where it cannot be told.
+
+        Returns
+        -------
+        int or None
+            Bytes.
+        """
         if self.name.startswith("cuda"):
             with self.native:
                 pool = self.xp.get_default_memory_pool()
@@ -369,6 +492,16 @@ def _device_in(module: str, native: Any) -> Device:
 def check_same_device(**arrays: Array) -> Device:
     """Give the device that all ``arrays`` share.
 
+    Parameters
+    ----------
+    **arrays : array
+        At least one, by the names that an error gives them.
+
+    Returns
+    -------
+    Device
+        Where they all lie.
+
     Raises
     ------
     ValueError
@@ -390,7 +523,13 @@ def check_same_device(**arrays: Array) -> Device:
 
 
 def survey() -> list[dict[str, Any]]:
-    """Tell which devices work: for each its name, whether it works, and its facts or the reason and remedy."""
+    """Tell which devices work: for each its name, whether it works, and its facts or the reason and remedy.
+
+    Returns
+    -------
+    list of dict
+        With ``device``, ``works`` and ``detail``; the CPU comes first.
+    """
     memory = Device().free_memory()
     free = "" if memory is None else f", {memory / 2**30:.1f} GiB free"
     rows = [{"device": "cpu", "works": True, "detail": f"NumPy {np.__version__}, {os.cpu_count()} cores{free}"}]

@@ -32,21 +32,62 @@ class Callback:
     arrays: Mapping[str, Array] = {}  # never written to: a callback that has some sets its own
 
     def on_begin(self, trainer: Trainer, steps: int) -> None:
-        """Training begins, and goes on until update ``steps``."""
+        """Training begins, and goes on until update ``steps``.
+
+        Parameters
+        ----------
+        trainer : Trainer
+            Whose run it is.
+        steps : int
+            The last update, counted from the run's first.
+        """
 
     def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
-        """See a row that was measured; return True to stop training."""
+        """See a row that was measured; return True to stop training.
+
+        Parameters
+        ----------
+        trainer : Trainer
+            Whose run it is.
+        row : dict
+            What was measured, by column: floats, or arrays over models.
+
+        Returns
+        -------
+        bool or None
+            Whether to stop.
+        """
         return None
 
     def on_end(self, trainer: Trainer) -> None:
-        """Training ends, also by an error."""
+        """Training ends, also by an error.
+
+        Parameters
+        ----------
+        trainer : Trainer
+            Whose run it is.
+        """
 
     def state(self) -> dict[str, Any]:
-        """Give what the callback remembers between evaluations, in plain values (JSON), for a checkpoint."""
+        """Give what the callback remembers between evaluations, in plain values (JSON), for a checkpoint.
+
+        Returns
+        -------
+        dict
+            Of plain values.
+        """
         return {}
 
     def load_state(self, state: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
-        """Take up what ``state`` gave, and ``arrays`` held, when the checkpoint was made."""
+        """Take up what ``state`` gave, and ``arrays`` held, when the checkpoint was made.
+
+        Parameters
+        ----------
+        state : mapping
+            What ``state`` gave.
+        arrays : mapping of str to array, optional
+            What ``arrays`` held.
+        """
         if state or arrays:
             raise ValueError(f"{type(self).__name__} remembers nothing, but the checkpoint has {sorted(state)} for "
                              "it: give the run the callbacks that it had, in their order")
@@ -332,6 +373,11 @@ class BestWeights(_Monitor):
 
     def restore(self, trainer: Trainer) -> None:
         """Write the best arrays into the trainer's; its optimiser, update count and history stay as they are.
+
+        Parameters
+        ----------
+        trainer : Trainer
+            Whose run it is.
 
         Raises
         ------

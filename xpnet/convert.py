@@ -67,6 +67,11 @@ def load_npz(
     device : str or Device
         Where the network will lie.
 
+    Returns
+    -------
+    Network
+        With copies of the file's arrays.
+
     Raises
     ------
     FileNotFoundError
@@ -154,6 +159,11 @@ def from_torch(architecture: Sequential, state: Mapping[str, Any], device: str |
         without a bias gets one of 0, which is the same.
     device : str or Device
         Where the network will lie.
+
+    Returns
+    -------
+    Network
+        With copies of the arrays.
 
     Raises
     ------

@@ -34,12 +34,34 @@ class Ensemble:
         at_least_1("Ensemble", "the number of networks", len(self.networks))
 
     def predict_proba(self, x: Array) -> Array:
-        """Give the mean of the members' probabilities (n, classes), for features (n, features)."""
+        """Give the mean of the members' probabilities (n, classes), for features (n, features).
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+            The features.
+
+        Returns
+        -------
+        array of shape (n, classes)
+            Each row sums to 1.
+        """
         total: Any = sum(network.predict_proba(x) for network in self.networks)
         return total / len(self.networks)
 
     def predict(self, x: Array) -> Array:
-        """Give the index of the likeliest class (n,)."""
+        """Give the index of the likeliest class (n,).
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+            The features.
+
+        Returns
+        -------
+        array of int, shape (n,)
+            Out of 0 to classes - 1.
+        """
         return self.networks[0].device.xp.argmax(self.predict_proba(x), axis=-1)
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Any]:
@@ -49,6 +71,11 @@ class Ensemble:
         ----------
         x, y : arrays
             Features (n, features), and class indices (n,).
+
+        Returns
+        -------
+        dict
+            Of a float and a list of float.
 
         Raises
         ------

@@ -63,32 +63,94 @@ class MLPClassifier(MLP):
             As in ``fit``.
         classes : array of shape (classes,)
             All labels that any call will bring; needed in the first.
+
+        Returns
+        -------
+        MLPClassifier
+            The estimator itself.
         """
         if classes is None and not hasattr(self, "network_"):
             raise ValueError("classes must be passed on the first call to partial_fit.")
         return self._partial_fit(X, y, classes)
 
     def predict(self, X: Any) -> Array:
-        """Give the likeliest class of each row of X, as an array (n,) of the labels that ``fit`` saw."""
+        """Give the likeliest class of each row of X, as an array (n,) of the labels that ``fit`` saw.
+
+        Parameters
+        ----------
+        X : array of shape (n, features)
+            The features.
+
+        Returns
+        -------
+        array of shape (n,)
+            Labels out of ``classes_``; those that are numbers lie where X does.
+        """
         indices, known = self._outputs(X, "predict", lambda o: namespace(o).argmax(o, axis=-1)), self.classes_
         with Device.of(known).activate():
             found = namespace(known).take(known, Device.of(known).asarray(indices), axis=0)
         return Device.of(indices).asarray(found) if is_numeric(found) else found
 
     def predict_proba(self, X: Any) -> Array:
-        """Give the probabilities of ``classes_`` for each row of X: (n, classes)."""
+        """Give the probabilities of ``classes_`` for each row of X: (n, classes).
+
+        Parameters
+        ----------
+        X : array of shape (n, features)
+            The features.
+
+        Returns
+        -------
+        array of shape (n, classes)
+            Each row sums to 1; where X lies, in the dtype of the network.
+        """
         return self._outputs(X, "predict_proba", softmax)
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Give the logarithms of the probabilities: (n, classes)."""
+        """Give the logarithms of the probabilities: (n, classes).
+
+        Parameters
+        ----------
+        X : array of shape (n, features)
+            The features.
+
+        Returns
+        -------
+        array of shape (n, classes)
+            Finite also where a probability rounds to 0.
+        """
         return self._outputs(X, "predict_log_proba", log_softmax)
 
     def decision_function(self, X: Any) -> Array:
-        """Give the network's outputs (n, classes); for two classes the second's less the first's (n,)."""
+        """Give the network's outputs (n, classes); for two classes the second's less the first's (n,).
+
+        Parameters
+        ----------
+        X : array of shape (n, features)
+            The features.
+
+        Returns
+        -------
+        array of shape (n, classes) or (n,)
+            The larger, the likelier.
+        """
         return self._outputs(X, "decision_function", lambda o: o[:, 1] - o[:, 0] if o.shape[1] == 2 else o)
 
     def score(self, X: Any, y: Any) -> float:
-        """Give the accuracy: the share of rows of X whose predicted class is that of y."""
+        """Give the accuracy: the share of rows of X whose predicted class is that of y.
+
+        Parameters
+        ----------
+        X : array of shape (n, features)
+            The features.
+        y : array of shape (n,)
+            The true labels.
+
+        Returns
+        -------
+        float
+            Between 0 and 1.
+        """
         found = self.predict(X)
         y = labels(y, type(self).__name__, Device.of(found))
         same_length(found, y)
@@ -164,15 +226,44 @@ class MLPRegressor(MLP):
         ----------
         X, y : array
             As in ``fit``.
+
+        Returns
+        -------
+        MLPRegressor
+            The estimator itself.
         """
         return self._partial_fit(X, y)
 
     def predict(self, X: Any) -> Array:
-        """Give the predictions for X, of shape (n,) or (n, outputs) as y had it."""
+        """Give the predictions for X, of shape (n,) or (n, outputs) as y had it.
+
+        Parameters
+        ----------
+        X : array of shape (n, features)
+            The features.
+
+        Returns
+        -------
+        array of shape (n,) or (n, outputs)
+            Where X lies, in the dtype of the network.
+        """
         return self._outputs(X, "predict", lambda o: o[:, 0] if self._flat and o.shape[1] == 1 else o)
 
     def score(self, X: Any, y: Any) -> float:
-        """Give r2, the coefficient of determination, averaged over the outputs: 1 is best."""
+        """Give r2, the coefficient of determination, averaged over the outputs: 1 is best.
+
+        Parameters
+        ----------
+        X : array of shape (n, features)
+            The features.
+        y : array of shape (n,) or (n, outputs)
+            The true values.
+
+        Returns
+        -------
+        float
+            At most 1; 0 is what predicting the mean gives.
+        """
         outputs = self._outputs(X, "score")
         home = Device.of(outputs)
         y = targets(y, type(self).__name__, home)

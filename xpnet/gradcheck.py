@@ -53,7 +53,7 @@ def numerical_gradient(
     Returns
     -------
     array
-        float64, of the array's shape.
+        Of dtype float64 and the array's shape.
     """
     if method not in METHODS:
         raise ValueError(f"method: expected 'central' or 'complex', got {method!r}")
@@ -131,7 +131,28 @@ def network_function(
     network: Sequential, x: Array, targets: Array, *, l2: float = 0.0, noise: Mapping[str, Array] | None = None,
     loss: Loss | None = None,
 ) -> Function:
-    """Give a network's cost in training mode as a function of its arrays."""
+    """Give a network's cost in training mode as a function of its arrays.
+
+    Parameters
+    ----------
+    network : Sequential
+        The layers.
+    x : array of shape (n, features)
+        The features.
+    targets : array of shape (n, outputs)
+        What the loss's encoder makes of labels.
+    l2 : float
+        Factor of the penalty.
+    noise : mapping of str to array, optional
+        Uniform draws for the dropout layers.
+    loss : Loss, optional
+        Softmax cross-entropy by default.
+
+    Returns
+    -------
+    function
+        From arrays by name to the cost and its gradients by name.
+    """
     measure = loss or SoftmaxCrossEntropy()
 
     def f(arrays: Mapping[str, Array]) -> tuple[Array, Callable[[], Mapping[str, Array]]]:
@@ -155,6 +176,21 @@ def check_network(
     methods: Sequence[str] = ("central", "complex"),
 ) -> list[dict[str, Any]]:
     """Check a network's gradients on random features N(0, 1) and random labels, in float64.
+
+    Parameters
+    ----------
+    network : Sequential
+        The layers.
+    samples : int
+        Examples in the batch.
+    l2 : float
+        Factor of the penalty in the cost.
+    seed : int
+        Of features, labels and initial values.
+    device : Device, optional
+        Where to compute; the CPU by default.
+    methods : sequence of str
+        Out of ``"central"`` and ``"complex"``.
 
     Returns
     -------
@@ -191,6 +227,16 @@ def passes(row: Mapping[str, Any]) -> bool:
     judged, analytical and complex-step below 1e-14, numerical (rounding noise / h) below 1e-8. Nor do central
     differences resolve a tiny gradient: a difference below 1e-9 is their rounding noise.
 
+    Parameters
+    ----------
+    row : mapping
+        With the keys that ``check`` gives.
+
+    Returns
+    -------
+    bool
+        Whether every error that the row holds is small enough.
+
     Raises
     ------
     ValueError
@@ -209,6 +255,13 @@ def passes(row: Mapping[str, Any]) -> bool:
 
 def parity(device: Device, dtype: str) -> list[dict[str, Any]]:
     """Compare every registered case on ``device`` in ``dtype`` with NumPy in float64.
+
+    Parameters
+    ----------
+    device : Device
+        Where to compute.
+    dtype : str
+        ``"float32"`` or ``"float64"``.
 
     Returns
     -------

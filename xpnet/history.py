@@ -60,14 +60,31 @@ class History:
         return next(sizes, None)
 
     def member(self, index: int) -> History:
-        """Give the history of one model of several."""
+        """Give the history of one model of several.
+
+        Parameters
+        ----------
+        index : int
+            Which one.
+
+        Returns
+        -------
+        History
+            Of plain numbers.
+        """
         one = History()
         one.rows = [{name: _of(v, index) for name, v in row.items()} for row in self.rows]
         one.batch_loss = [_of(v, index) for v in self.batch_loss]
         return one
 
     def records(self) -> list[dict[str, Any]]:
-        """Give the rows in plain numbers: with several models, one row for each, with a column ``model``."""
+        """Give the rows in plain numbers: with several models, one row for each, with a column ``model``.
+
+        Returns
+        -------
+        list of dict
+            By column.
+        """
         return [record for row in self.rows for record in by_model(row)]
 
     def table(self, last: int | None = None) -> str:
@@ -77,6 +94,11 @@ class History:
         ----------
         last : int, optional
             Only the last so many lines; all by default.
+
+        Returns
+        -------
+        str
+            A line of names, then a line for each row and model.
 
         Raises
         ------
@@ -97,6 +119,11 @@ class History:
         title : str
             The title of the figure.
 
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The figure.
+
         Raises
         ------
         ValueError
@@ -112,6 +139,11 @@ class History:
 
     def to_pandas(self) -> Any:
         """Give the rows as a ``pandas.DataFrame``: with several models, a row for each, with a column ``model``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column for each measure.
 
         Raises
         ------
@@ -130,6 +162,11 @@ class History:
         """Give everything in plain values that strict JSON holds, from which ``from_dict`` makes it again, exactly.
 
         Arrays become lists, with their dtypes by column; what is not finite becomes "nan", "inf" or "-inf".
+
+        Returns
+        -------
+        dict
+            Of lists and strings.
         """
         named = [item for row in self.rows for item in row.items()] + [("batch_loss", v) for v in self.batch_loss]
         return {

@@ -20,7 +20,20 @@ class Initializer(Protocol):
     """What a layer asks of an initializer."""
 
     def std(self, fan_in: int, fan_out: int) -> Any:
-        """Give the standard deviation: a float, or an array over the model axis."""
+        """Give the standard deviation: a float, or an array over the model axis.
+
+        Parameters
+        ----------
+        fan_in : int
+            Width of the input.
+        fan_out : int
+            Width of the output.
+
+        Returns
+        -------
+        float or array
+            The standard deviation.
+        """
         ...
 
 

@@ -22,6 +22,11 @@ def stop_on_signals(trainer: Trainer) -> Iterator[list[int]]:
     A second signal does what it did before. Python lets only the main thread handle signals: in another thread
     nothing is changed.
 
+    Parameters
+    ----------
+    trainer : Trainer
+        Whose ``fit`` is to end.
+
     Yields
     ------
     list of int

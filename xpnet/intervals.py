@@ -14,7 +14,7 @@ __all__ = ["Interval", "interval", "paired", "student_cdf", "student_quantile"]
 class Interval(NamedTuple):
     """A mean over seeds, and how well it is known.
 
-    Attributes
+    Parameters
     ----------
     mean : float
         The mean.
@@ -41,6 +41,18 @@ def student_cdf(t: float, df: int) -> float:
     The finite series for whole degrees of freedom: Abramowitz and Stegun, "Handbook of mathematical
     functions", 1964, equations 26.7.3 and 26.7.4. Its error is about 1e-16, so smaller tails are 0.
 
+    Parameters
+    ----------
+    t : float
+        The value.
+    df : int
+        Degrees of freedom.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+
     Raises
     ------
     ValueError
@@ -66,6 +78,18 @@ def student_cdf(t: float, df: int) -> float:
 @functools.cache
 def student_quantile(p: float, df: int) -> float:
     """Give the value below which Student's t with ``df`` degrees of freedom lies with probability ``p``.
+
+    Parameters
+    ----------
+    p : float
+        The probability, between 0 and 1.
+    df : int
+        Degrees of freedom.
+
+    Returns
+    -------
+    float
+        The value.
 
     Raises
     ------
@@ -102,6 +126,11 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     confidence : float
         How often such an interval holds the mean that it stands for, between 0 and 1.
 
+    Returns
+    -------
+    Interval
+        Mean, deviation, margin and p-value.
+
     Raises
     ------
     ValueError
@@ -129,6 +158,18 @@ def paired(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> 
 
     Members of a sweep see the same minibatches and start from the same draws, so that what a seed gives
     to both drops out of their difference.
+
+    Parameters
+    ----------
+    a, b : sequence of float
+        A value for each seed, in the same order.
+    confidence : float
+        How often such an interval holds the mean that it stands for, between 0 and 1.
+
+    Returns
+    -------
+    Interval
+        Of the differences.
 
     Raises
     ------

@@ -30,7 +30,13 @@ LAYERS: dict[str, type[Layer]] = {}
 
 
 def layer(cls: type[Any]) -> type[Any]:
-    """Register a layer under its name, so that files can name it and the gradient check asks for it."""
+    """Register a layer under its name, so that files can name it and the gradient check asks for it.
+
+    Returns
+    -------
+    type
+        The class itself.
+    """
     LAYERS[cls.__name__] = cls
     return cls
 
@@ -44,19 +50,70 @@ class Layer:
     noisy: ClassVar[bool] = False  # takes uniform draws of its input's shape when it trains
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
-        """Give the shape of each array, for an input of ``features`` features."""
+        """Give the shape of each array, for an input of ``features`` features.
+
+        Parameters
+        ----------
+        features : int
+            Width of the input.
+
+        Returns
+        -------
+        dict of str to tuple of int
+            By the array's name; the model axis is left out.
+        """
         return {}
 
     def initial(self, name: str) -> Any:
-        """Give the value that array ``name`` starts from: a number, or an initializer."""
+        """Give the value that array ``name`` starts from: a number, or an initializer.
+
+        Parameters
+        ----------
+        name : str
+            The array's name.
+
+        Returns
+        -------
+        float or Initializer
+            Where it starts from.
+        """
         return 0.0
 
     def out_features(self, features: int) -> int:
-        """Give the width of the output, for an input of ``features`` features."""
+        """Give the width of the output, for an input of ``features`` features.
+
+        Parameters
+        ----------
+        features : int
+            Width of the input.
+
+        Returns
+        -------
+        int
+            Width of the output.
+        """
         return features
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
-        """Give the output, the pullback, and the batch's statistics."""
+        """Give the output, the pullback, and the batch's statistics.
+
+        Parameters
+        ----------
+        x : array of shape (..., n, k)
+            The input.
+        *arrays : array
+            Parameters, then running statistics, in the order of their names.
+        train : bool
+            Use the batch's statistics, and draw.
+        noise : array of shape (n, k), optional
+            Uniform draws in [0, 1), for a layer that is noisy.
+
+        Returns
+        -------
+        tuple
+            The output (..., n, m); the pullback, from the output's gradient to the input's and a tuple of the
+            parameters'; and a tuple of the batch's statistics.
+        """
         raise NotImplementedError
 
 

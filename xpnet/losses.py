@@ -23,32 +23,118 @@ class Loss(Protocol):
     """What training asks of a loss."""
 
     def forward(self, outputs: Array, targets: Array) -> tuple[Array, Callable[..., Array]]:
-        """Give the loss (...) of outputs (..., n, k) and targets (n, k), and its pullback."""
+        """Give the loss (...) of outputs (..., n, k) and targets (n, k), and its pullback.
+
+        Parameters
+        ----------
+        outputs : array of shape (..., n, k)
+            The network's outputs.
+        targets : array of shape (n, k)
+            What the encoder makes of labels.
+
+        Returns
+        -------
+        tuple
+            The loss (...), and the function from its gradient (...) to that of the outputs (..., n, k).
+        """
         ...
 
     def shapes(self, outputs: int) -> dict[str, tuple[int, ...]]:
-        """Give the shapes that the labels of one example may have, by how they are written for n of them."""
+        """Give the shapes that the labels of one example may have, by how they are written for n of them.
+
+        Parameters
+        ----------
+        outputs : int
+            Width of the network's output.
+
+        Returns
+        -------
+        dict of str to tuple of int
+            ``{"(n,)": ()}``, say.
+        """
         ...
 
     def check(self, y: Array, outputs: int, what: str = "") -> Array:
-        """See that labels are such as the loss takes, and give them as they are kept."""
+        """See that labels are such as the loss takes, and give them as they are kept.
+
+        Parameters
+        ----------
+        y : array
+            Labels.
+        outputs : int
+            Width of the network's output.
+        what : str
+            What an error calls them.
+
+        Returns
+        -------
+        array
+            On the same device.
+        """
         ...
 
     def encoder(self, outputs: int, device: Device, dtype: str) -> Callable[[Array], Array]:
-        """Give the function from labels to targets (n, outputs)."""
+        """Give the function from labels to targets (n, outputs).
+
+        Parameters
+        ----------
+        outputs : int
+            Width of the network's output.
+        device : Device
+            Where labels and targets lie.
+        dtype : str
+            The targets' dtype.
+
+        Returns
+        -------
+        function
+            From labels (n, ...) to targets (n, outputs).
+        """
         ...
 
     def tally(self, outputs: Array, y: Array) -> Array:
-        """Give what adds up over blocks of examples to ``score`` them: (...), or (..., k)."""
+        """Give what adds up over blocks of examples to ``score`` them: (...), or (..., k).
+
+        Parameters
+        ----------
+        outputs : array of shape (..., n, k)
+            The network's outputs.
+        y : array of shape (n, ...)
+            The labels.
+
+        Returns
+        -------
+        array
+            To be added up.
+        """
         ...
 
     def score(self, tally: Array, y: Array) -> dict[str, Array]:
-        """Give measures beside the loss, of shape (...), by name: from the tally of all labels ``y``."""
+        """Give measures beside the loss, of shape (...), by name: from the tally of all labels ``y``.
+
+        Parameters
+        ----------
+        tally : array
+            The sum over the blocks.
+        y : array
+            All labels.
+
+        Returns
+        -------
+        dict of str to array
+            ``accuracy``, say.
+        """
         ...
 
 
 def loss(cls: type[Any]) -> type[Any]:
-    """Register a loss under its name, so that the gradient check asks for it."""
+    """Register a loss under its name, so that the gradient check asks for it.
+
+    Returns
+    -------
+    type
+        The class itself.
+    """
     LOSSES[cls.__name__] = cls
     return cls
 
@@ -62,13 +148,35 @@ def _shifted_exp(outputs: Array) -> tuple[Array, Array, Array]:
 
 
 def softmax(outputs: Array) -> Array:
-    """Give the classes' probabilities (..., n, k) for the outputs (..., n, k)."""
+    """Give the classes' probabilities (..., n, k) for the outputs (..., n, k).
+
+    Parameters
+    ----------
+    outputs : array of shape (..., n, k)
+        The network's outputs.
+
+    Returns
+    -------
+    array of shape (..., n, k)
+        Each row sums to 1.
+    """
     _, exp, total = _shifted_exp(outputs)
     return exp / total
 
 
 def log_softmax(outputs: Array) -> Array:
-    """Give the logarithms of the classes' probabilities (..., n, k) for the outputs (..., n, k)."""
+    """Give the logarithms of the classes' probabilities (..., n, k) for the outputs (..., n, k).
+
+    Parameters
+    ----------
+    outputs : array of shape (..., n, k)
+        The network's outputs.
+
+    Returns
+    -------
+    array of shape (..., n, k)
+        Finite also where a probability rounds to 0.
+    """
     shifted, _, total = _shifted_exp(outputs)
     return shifted - namespace(outputs).log(total)
 
@@ -191,5 +299,10 @@ def l2_penalty(l2: Any, weights: list[Array]) -> Any:
         The factor, one per model where it is an array.
     weights : list of array
         Matrices (..., in, out).
+
+    Returns
+    -------
+    float or array
+        The penalty, one per model.
     """
     return l2 * sum(namespace(w).sum(w * w, axis=(-2, -1)) for w in weights)

@@ -81,18 +81,52 @@ class Sequential:
         return f"Sequential({self.in_features}, {list(self.layers)})"
 
     def bind(self, device: Device, dtype: str) -> Sequential:
-        """Give the same network with its hyper-parameter arrays on ``device``."""
+        """Give the same network with its hyper-parameter arrays on ``device``.
+
+        Parameters
+        ----------
+        device : Device
+            Where to.
+        dtype : str
+            The dtype of the copies.
+
+        Returns
+        -------
+        Sequential
+            The network itself, where it has no such arrays.
+        """
         return Sequential(self.in_features, [bind(layer, device, dtype, axes=2) for layer in self.layers])
 
     def models(self) -> tuple[int, ...]:
-        """Give the model axis that the layers' own hyper-parameters have, () for none."""
+        """Give the model axis that the layers' own hyper-parameters have, () for none.
+
+        Returns
+        -------
+        tuple of int
+            ``(models,)``, or ``()``.
+        """
         sizes = {size for layer in self.layers for _, size in lengths(layer)}
         if len(sizes) > 1:
             raise ValueError(f"expected hyper-parameter arrays of one length, got lengths {sorted(sizes)}")
         return tuple(sizes)
 
     def allocate(self, models: tuple[int, ...], device: Device, dtype: str) -> tuple[Buffers, Buffers, Buffers]:
-        """Allocate the parameters, the running statistics, and the arrays that describe the input."""
+        """Allocate the parameters, the running statistics, and the arrays that describe the input.
+
+        Parameters
+        ----------
+        models : tuple of int
+            ``(models,)``, or ``()`` for one network.
+        device : Device
+            Where.
+        dtype : str
+            The dtype of all.
+
+        Returns
+        -------
+        tuple of Buffers
+            Parameters, statistics, and inputs.
+        """
         first = self.weights[:1]
         groups = [first, self.weights[len(first) :], [p for p in self.parameters if p not in self.weights]]
         inputs = self.inputs
@@ -105,7 +139,19 @@ class Sequential:
         )
 
     def initialize(self, arrays: Mapping[str, Array], seed: int | Sequence[int], device: Device, dtype: str) -> None:
-        """Write the initial values into ``arrays``: draws of (seed, name), the same on every backend."""
+        """Write the initial values into ``arrays``: draws of (seed, name), the same on every backend.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+            What to write to, by name.
+        seed : int or sequence of int
+            One seed, or one for each model.
+        device : Device
+            Where the arrays lie.
+        dtype : str
+            Their dtype.
+        """
         for layer, names in zip(self.layers, self._names, strict=True):
             for own, name in zip((*layer.parameters, *layer.statistics), names, strict=True):
                 value = layer.initial(own)
@@ -115,7 +161,18 @@ class Sequential:
                 arrays[name][...] = value
 
     def noise_shapes(self, n: int) -> dict[str, tuple[int, int]]:
-        """Give the shapes of the uniform draws that training on ``n`` examples takes, by name."""
+        """Give the shapes of the uniform draws that training on ``n`` examples takes, by name.
+
+        Parameters
+        ----------
+        n : int
+            Examples in the batch.
+
+        Returns
+        -------
+        dict of str to tuple of int
+            ``(n, features)`` for each layer that draws.
+        """
         noisy = [width for layer, width in zip(self.layers, self.widths, strict=True) if layer.noisy]
         return {f"noise{i + 1}": (n, width) for i, width in enumerate(noisy)}
 
@@ -138,6 +195,7 @@ class Sequential:
         Returns
         -------
         outputs : array of shape (*models, n, out_features)
+            What the last layer gives.
         pullback : function
             From the outputs' gradient to the input's (None if not asked for) and a dict of the parameters'.
             ``into`` names arrays to write the gradients to.
@@ -181,7 +239,13 @@ class Sequential:
         return next((i for i, layer in enumerate(self.layers) if layer.parameters), 0)
 
     def config(self) -> dict[str, Any]:
-        """Describe the network in plain values (JSON)."""
+        """Describe the network in plain values (JSON).
+
+        Returns
+        -------
+        dict
+            What files hold of the layers.
+        """
         return {"in_features": self.in_features, "layers": [describe(layer) for layer in self.layers]}
 
 
@@ -199,10 +263,12 @@ def mlp(
 
     Parameters
     ----------
-    in_features, out_features : int
-        Widths of the input and the output.
+    in_features : int
+        Width of the input.
     hidden : sequence of int
         Widths of the hidden layers; empty for a linear model.
+    out_features : int
+        Width of the output.
     batch_norm : bool
         Normalise each hidden layer before its ReLU.
     dropout : float or sequence of float
@@ -215,6 +281,7 @@ def mlp(
     Returns
     -------
     Sequential
+        The layers; they hold no arrays.
     """
     weights = initializer or He()
     if not hasattr(weights, "std"):
@@ -278,43 +345,102 @@ class Network:
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
 
     def predict_proba(self, x: Array) -> Array:
-        """Give the classes' probabilities (*models, n, classes)."""
+        """Give the classes' probabilities (*models, n, classes).
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+            The features.
+
+        Returns
+        -------
+        array of shape (*models, n, classes)
+            Each row sums to 1.
+        """
         with self.device.activate():
             return softmax(self(x))
 
     def predict(self, x: Array) -> Array:
-        """Give the index of the likeliest class (*models, n)."""
+        """Give the index of the likeliest class (*models, n).
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+            The features.
+
+        Returns
+        -------
+        array of int, shape (*models, n)
+            Out of 0 to classes - 1.
+        """
         with self.device.activate():
             return self.device.xp.argmax(self(x), axis=-1)
 
     def member(self, index: int) -> Network:
-        """Give one model of several as an ordinary network."""
+        """Give one model of several as an ordinary network.
+
+        Parameters
+        ----------
+        index : int
+            Which one.
+
+        Returns
+        -------
+        Network
+            With copies of its arrays.
+        """
         shapes = self.architecture.shapes
         one = {name: a[index, ...] if a.ndim > len(shapes[name]) else a for name, a in self.arrays.items()}
         layers = [pick(layer, index) for layer in self.architecture.layers]
         return Network(Sequential(self.architecture.in_features, layers), one)
 
     def save(self, path: str | Path) -> None:
-        """Write the arrays and the architecture to a safetensors file; ``load`` reads it."""
+        """Write the arrays and the architecture to a safetensors file; ``load`` reads it.
+
+        Parameters
+        ----------
+        path : path
+            The file; it is replaced.
+        """
         from .checkpoint import save_network
 
         save_network(path, self)
 
     @classmethod
     def load(cls, path: str | Path, device: str | Device = "cpu") -> Network:
-        """Read a file that ``save`` wrote."""
+        """Read a file that ``save`` wrote.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        device : str or Device
+            Where the network will lie.
+        """
         from .checkpoint import load_network
 
         return load_network(path, device)
 
     def summary(self) -> str:
-        """Give the layers as a text table: output shapes, parameters, operations; ``summary.layers`` gives rows."""
+        """Give the layers as a text table: output shapes, parameters, operations; ``summary.layers`` gives rows.
+
+        Returns
+        -------
+        str
+            A line for each layer, then the totals.
+        """
         from .summary import summary
 
         return summary(self)
 
     def to_npz(self, path: str | Path) -> None:
-        """Write the arrays and the architecture to an npz file: see ``convert.save_npz``."""
+        """Write the arrays and the architecture to an npz file: see ``convert.save_npz``.
+
+        Parameters
+        ----------
+        path : path
+            The file; it is replaced.
+        """
         from .convert import save_npz
 
         save_npz(path, self)
@@ -323,13 +449,29 @@ class Network:
     def from_npz(
         cls, path: str | Path, architecture: Sequential | None = None, device: str | Device = "cpu"
     ) -> Network:
-        """Read an npz file, of ``to_npz`` or of arrays alone: see ``convert.load_npz``."""
+        """Read an npz file, of ``to_npz`` or of arrays alone: see ``convert.load_npz``.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        architecture : Sequential, optional
+            The layers, where the file does not tell them.
+        device : str or Device
+            Where the network will lie.
+        """
         from .convert import load_npz
 
         return load_npz(path, architecture, device)
 
     def to_torch(self) -> dict[str, Any]:
-        """Give the state dict of the torch ``Sequential`` with the same layers: see ``convert.to_torch``."""
+        """Give the state dict of the torch ``Sequential`` with the same layers: see ``convert.to_torch``.
+
+        Returns
+        -------
+        dict of str to array
+            Float arrays on the host, named ``0.weight`` and so on.
+        """
         from .convert import to_torch
 
         return to_torch(self)
@@ -338,13 +480,29 @@ class Network:
     def from_torch(
         cls, architecture: Sequential, state: Mapping[str, Any], device: str | Device = "cpu"
     ) -> Network:
-        """Make a network of a torch module's state dict: see ``convert.from_torch``."""
+        """Make a network of a torch module's state dict: see ``convert.from_torch``.
+
+        Parameters
+        ----------
+        architecture : Sequential
+            The layers.
+        state : mapping of str to array
+            What the module's ``state_dict()`` gives.
+        device : str or Device
+            Where the network will lie.
+        """
         from .convert import from_torch
 
         return from_torch(architecture, state, device)
 
     def fold(self) -> Network:
-        """Give a network that predicts the same without batch norm and dropout: see ``convert.fold``."""
+        """Give a network that predicts the same without batch norm and dropout: see ``convert.fold``.
+
+        Returns
+        -------
+        Network
+            Of Linear and ReLU alone.
+        """
         from .convert import fold
 
         return fold(self)
@@ -352,7 +510,22 @@ class Network:
     def to_onnx(
         self, path: str | Path | None = None, *, input_dtype: str | None = None, softmax: bool = False
     ) -> Any:
-        """Give the ONNX model, and write it where a path is given: see ``onnx_export.to_onnx``."""
+        """Give the ONNX model, and write it where a path is given: see ``onnx_export.to_onnx``.
+
+        Parameters
+        ----------
+        path : path, optional
+            The file to write.
+        input_dtype : str, optional
+            What the model takes; the network's dtype by default.
+        softmax : bool
+            Give probabilities rather than the network's outputs.
+
+        Returns
+        -------
+        onnx.ModelProto
+            The model.
+        """
         from .onnx_export import to_onnx
 
         return to_onnx(self, path, input_dtype=input_dtype, softmax=softmax)

@@ -30,7 +30,23 @@ class Optimizer(Protocol):
         ...
 
     def update(self, w: Array, g: Array, slots: Mapping[str, Array], lr: Any, l2: Any, step: int) -> None:
-        """Change ``w`` and the slots in place."""
+        """Change ``w`` and the slots in place.
+
+        Parameters
+        ----------
+        w : array
+            A parameter, or several side by side.
+        g : array
+            Its gradient, of the same shape.
+        slots : mapping of str to array
+            The optimiser's own arrays, of the same shape, by name.
+        lr : float or array
+            The learning rate, one per model where it is an array.
+        l2 : float or array
+            The factor of the penalty on w.
+        step : int
+            Updates made before, from 0.
+        """
         ...
 
 
@@ -62,7 +78,20 @@ class SGD:
         return () if isinstance(self.momentum, float | int) and self.momentum == 0 else ("velocity",)
 
     def linear(self, lr: Any, l2: Any) -> tuple[Any, Any]:
-        """Give keep and factor of the update without momentum, ``w = keep * w + factor * g``."""
+        """Give keep and factor of the update without momentum, ``w = keep * w + factor * g``.
+
+        Parameters
+        ----------
+        lr : float or array
+            The learning rate.
+        l2 : float or array
+            The factor of the penalty.
+
+        Returns
+        -------
+        tuple
+            Both factors, of the shapes of lr and l2.
+        """
         return (1.0 - 2.0 * lr * l2 if _penalised(l2) else 1.0), -lr  # the penalty's gradient is 2 * l2 * w
 
     def update(self, w: Array, g: Array, slots: Mapping[str, Array], lr: Any, l2: Any, step: int) -> None:
@@ -129,6 +158,8 @@ class AdamW(Adam):
 
     Parameters
     ----------
+    beta1, beta2, eps : float or array
+        As in ``Adam``.
     weight_decay : float or array
         Weight matrices shrink by ``lr * weight_decay`` at each update. Biases, gamma and beta do not.
     """

@@ -43,6 +43,11 @@ def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 120) -> Pat
         The file; missing directories are made.
     dpi : int, optional
         Pixels per inch.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +118,11 @@ def history(columns: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
         A column that is not there is not drawn; only ``step`` is needed.
     title : str, optional
         The title of the whole figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
 
     Raises
     ------

@@ -29,6 +29,11 @@ def gradient_check(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Fig
     title : str, optional
         The title of the figure.
 
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
     Raises
     ------
     ValueError
@@ -97,6 +102,11 @@ def images(
     columns : int, optional
         How many images stand in a row.
 
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
     Raises
     ------
     ValueError
@@ -120,6 +130,11 @@ def weights(w: ArrayLike, image_shape: tuple[int, int, int], *, title: str = "")
     title : str, optional
         The title of the figure.
 
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
     Raises
     ------
     ValueError
@@ -142,6 +157,11 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], *, title: str = "") -> 
         The names of the classes.
     title : str, optional
         The title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
 
     Raises
     ------
@@ -189,6 +209,11 @@ def mistakes(
     count : int, optional
         At most so many mistakes: the first image of the most frequent pair of a true class and another that it
         was taken for, of the next one, ...
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
 
     Raises
     ------

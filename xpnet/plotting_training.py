@@ -52,6 +52,11 @@ def sweep(
     title : str, optional
         The title of the figure.
 
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
     Raises
     ------
     ValueError
@@ -145,6 +150,11 @@ def lr_range(
     title : str, optional
         The title of the figure.
 
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
     Raises
     ------
     ValueError
@@ -202,6 +212,11 @@ def activations(
         Draw the outputs of this type of layer, and the network's own output after them.
     title : str, optional
         The title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
 
     Raises
     ------

@@ -50,7 +50,22 @@ def stream(seed: int, purpose: str, counter: int = 0) -> np.random.Generator:
 
 
 def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
-    """Give the order in which epoch ``epoch`` visits ``n`` examples, as int64 of shape (n,)."""
+    """Give the order in which epoch ``epoch`` visits ``n`` examples, as int64 of shape (n,).
+
+    Parameters
+    ----------
+    seed : int
+        The seed.
+    epoch : int
+        The pass over the data, from 0.
+    n : int
+        How many examples.
+
+    Returns
+    -------
+    numpy.ndarray
+        Each of 0 to n - 1 once.
+    """
     return stream(seed, "order", epoch).permutation(n)
 
 
@@ -79,7 +94,7 @@ def normal(seed: int | Sequence[int], purpose: str, shape: tuple[int, ...], std:
     Returns
     -------
     numpy.ndarray
-        float64 of shape ``shape``, or (models, *shape) where seed or std has several.
+        Of dtype float64 and shape ``shape``, or (models, *shape) where seed or std has several.
     """
     draws = per_seed(seed, lambda s: stream(s, purpose).standard_normal(shape))
     scale = np.asarray(std, dtype=np.float64)
@@ -88,5 +103,22 @@ def normal(seed: int | Sequence[int], purpose: str, shape: tuple[int, ...], std:
 
 
 def uniform(seed: int | Sequence[int], purpose: str, step: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw float32 uniforms in [0, 1) for update ``step``: (*shape), or (models, *shape) for several seeds."""
+    """Draw float32 uniforms in [0, 1) for update ``step``: (*shape), or (models, *shape) for several seeds.
+
+    Parameters
+    ----------
+    seed : int or sequence of int
+        One seed, or one for each model.
+    purpose : str
+        What it is for: the layer's name.
+    step : int
+        The update.
+    shape : tuple of int
+        The shape for one model.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of dtype float32.
+    """
     return per_seed(seed, lambda s: stream(s, purpose, step).random(shape, dtype=np.float32))

@@ -80,6 +80,11 @@ class LRRange:
         ----------
         title : str
             The title of the figure.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The figure.
         """
         from .plotting_training import lr_range
 

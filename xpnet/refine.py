@@ -20,7 +20,7 @@ __all__ = ["Refined", "coarse_to_fine"]
 class Refined(NamedTuple):
     """Both rounds of a search.
 
-    Attributes
+    Parameters
     ----------
     coarse, fine : Sweep
         The rounds.
@@ -58,7 +58,7 @@ def coarse_to_fine(
 
     Parameters
     ----------
-    make, space, x, y
+    make, space, x, y : function, mapping, arrays
         As for ``sweep``; at least one value of the space is a distribution.
     keep : int
         The fine intervals are those of so many best points (means over seeds).
@@ -73,6 +73,7 @@ def coarse_to_fine(
     Returns
     -------
     Refined
+        Both rounds.
 
     Raises
     ------

@@ -55,12 +55,34 @@ class Page:
         self._sections: list[str] = []
 
     def heading(self, text: str) -> Page:
-        """Append a heading, which also becomes an entry of the page's contents."""
+        """Append a heading, which also becomes an entry of the page's contents.
+
+        Parameters
+        ----------
+        text : str
+            The heading.
+
+        Returns
+        -------
+        Page
+            The page itself, so that calls can follow one another.
+        """
         self._headings.append(text)
         return self._append(f'<h2 id="s{len(self._headings)}">{_escape(text)}</h2>')
 
     def text(self, paragraph: str) -> Page:
-        """Append one paragraph of plain text."""
+        """Append one paragraph of plain text.
+
+        Parameters
+        ----------
+        paragraph : str
+            The text.
+
+        Returns
+        -------
+        Page
+            The page itself, so that calls can follow one another.
+        """
         return self._append(f"<p>{_escape(paragraph)}</p>")
 
     def table(
@@ -86,6 +108,11 @@ class Page:
             How a column's numbers are written: a format specification (``".2f"``) or a template
             (``"{:.1f} %"``).
             Integers are otherwise written in full, and floats to four significant digits.
+
+        Returns
+        -------
+        Page
+            The page itself, so that calls can follow one another.
 
         Raises
         ------
@@ -138,6 +165,11 @@ class Page:
         alt : str
             What the picture shows, for those who cannot see it.
 
+        Returns
+        -------
+        Page
+            The page itself, so that calls can follow one another.
+
         Raises
         ------
         FileNotFoundError
@@ -185,6 +217,11 @@ class Page:
         log_y : bool, optional
             Whether the vertical axis is logarithmic.
 
+        Returns
+        -------
+        Page
+            The page itself, so that calls can follow one another.
+
         Raises
         ------
         ValueError
@@ -213,7 +250,13 @@ class Page:
         )
 
     def html(self) -> str:
-        """Return the whole page as text."""
+        """Return the whole page as text.
+
+        Returns
+        -------
+        str
+            HTML.
+        """
         files = resources.files("xpnet")
         style, script = (
             files.joinpath(name).read_text(encoding="utf-8") for name in ("_page.css", "_page.js")
@@ -255,6 +298,11 @@ class Page:
         ----------
         path : path
             The file; missing directories are made, and an older page is replaced.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
         """
         target = Path(path)
         content = self.html()

@@ -28,14 +28,14 @@ TOLD = ("member", "step", "n", "diverged", "diverged_at", "cause")
 class Sweep:
     """The members of a sweep and what they reached.
 
-    Attributes
+    It is ``xpnet.sweep`` that makes one. Its parameters are attributes, but for the trainers.
+
+    Parameters
     ----------
     points : list of dict
         Each member's values.
-    histories : list of History
-        Each member's, as of its own run.
-    diverged : dict of int to (int, str)
-        By member that diverged: at which update, and why. Its network is the last that was finite.
+    trainers : sequence of Trainer
+        Each member's, which has not begun.
     measures : list of str
         The columns of the history that tell how good a member is.
     score : str
@@ -44,6 +44,13 @@ class Sweep:
         Where the networks that it gives lie.
     block_size : int
         How many members were trained side by side, at most.
+
+    Attributes
+    ----------
+    histories : list of History
+        Each member's, as of its own run.
+    diverged : dict of int to (int, str)
+        By member that diverged: at which update, and why. Its network is the last that was finite.
     """
 
     def __init__(
@@ -68,7 +75,18 @@ class Sweep:
         return f"<Sweep of {len(self)} networks, best {score} {self.last(best)[score]:.4g} at {self.points[best]}>"
 
     def add(self, block: Block) -> Block:
-        """Take up what a block found."""
+        """Take up what a block found.
+
+        Parameters
+        ----------
+        block : Block
+            What was trained side by side.
+
+        Returns
+        -------
+        Block
+            The block itself.
+        """
         shapes = self._trainers[block.members[0]].architecture.shapes
         for place, member in enumerate(block.members):
             history = self.histories[member]
@@ -88,16 +106,49 @@ class Sweep:
     # What members reached ------------------------------------------------------------------------------------------
 
     def last(self, member: int) -> dict[str, Any]:
-        """Give the last row of a member's history."""
+        """Give the last row of a member's history.
+
+        Parameters
+        ----------
+        member : int
+            Its number.
+
+        Returns
+        -------
+        dict
+            As in ``History``.
+        """
         return self.histories[member].rows[-1]
 
     def reached(self, members: Sequence[int]) -> list[dict[str, Any]]:
-        """Give members' rows as of the last update that each of them reached: halving may have dropped some."""
+        """Give members' rows as of the last update that each of them reached: halving may have dropped some.
+
+        Parameters
+        ----------
+        members : sequence of int
+            Their numbers.
+
+        Returns
+        -------
+        list of dict
+            A row for each of them.
+        """
         step = min(self.last(m)["step"] for m in members)
         return [next(row for row in self.histories[m].rows if row["step"] == step) for m in members]
 
     def rank(self, row: Mapping[str, Any]) -> tuple[float, ...]:
-        """Order rows: those that went on longest come first, the diverged last, and better before worse."""
+        """Order rows: those that went on longest come first, the diverged last, and better before worse.
+
+        Parameters
+        ----------
+        row : mapping
+            A row of ``members()``.
+
+        Returns
+        -------
+        tuple of float
+            Rows sort by it, best first.
+        """
         sign = 1.0 if self.score.endswith(("loss", "cost")) else -1.0
         value = row[self.score]
         return (bool(row["diverged"]), -row["step"], math.isnan(value), sign * value)
@@ -109,6 +160,11 @@ class Sweep:
         ----------
         among : sequence of int, optional
             The members to order; all by default.
+
+        Returns
+        -------
+        list of int
+            Their numbers.
         """
         rows = self.members()
         return sorted(range(len(self)) if among is None else among, key=lambda member: self.rank(rows[member]))
@@ -119,7 +175,13 @@ class Sweep:
         return self.ranked()[0]
 
     def members(self) -> list[dict[str, Any]]:
-        """Give a row per member: its point, where it ended and with what, and whether and why it diverged."""
+        """Give a row per member: its point, where it ended and with what, and whether and why it diverged.
+
+        Returns
+        -------
+        list of dict
+            In the order of the points.
+        """
         rows = []
         for member, point in enumerate(self.points):
             last = {name: self.last(member)[name] for name in ("step", *self.measures)}
@@ -140,6 +202,11 @@ class Sweep:
         ----------
         over : str
             The name whose values the means are taken over; with one that no point has, each member is a row.
+
+        Returns
+        -------
+        list of dict
+            The rows.
         """
         groups: dict[str, list[int]] = {}
         for member, point in enumerate(self.points):
@@ -167,6 +234,11 @@ class Sweep:
         **where
             Values of the points, by name.
 
+        Returns
+        -------
+        list of float
+            A value for each such member.
+
         Raises
         ------
         KeyError
@@ -183,6 +255,18 @@ class Sweep:
         """Give one trainer of members that can train side by side, and their state for its ``restore``.
 
         The state is empty where they have not begun.
+
+        Parameters
+        ----------
+        members : sequence of int
+            Their numbers.
+        **options : Any
+            For the trainer, in place of their own.
+
+        Returns
+        -------
+        tuple of Trainer and dict
+            The trainer, and the state by name.
         """
         trainer = Trainer.stack([self._trainers[m] for m in members], **options)
         shared, first = trainer.architecture.inputs, self.states[members[0]]
@@ -190,7 +274,20 @@ class Sweep:
                          for name, a in first.items()}
 
     def side_by_side(self, among: Sequence[int], size: int) -> list[list[int]]:
-        """Group members that can train side by side, and cut the groups into blocks of at most ``size``."""
+        """Group members that can train side by side, and cut the groups into blocks of at most ``size``.
+
+        Parameters
+        ----------
+        among : sequence of int
+            The members to group.
+        size : int
+            The most in a block.
+
+        Returns
+        -------
+        list of list of int
+            The blocks.
+        """
         groups: dict[str, list[int]] = {}
         for member in among:
             trainer = self._trainers[member]
@@ -209,6 +306,11 @@ class Sweep:
         ----------
         x, y : arrays
             Features (n, features) and labels, on the sweep's device unless its trainers named one.
+
+        Returns
+        -------
+        dict of str to list of float
+            A value for each member.
 
         Raises
         ------
@@ -233,6 +335,11 @@ class Sweep:
         member : int, optional
             Its number; by default the best that did not diverge.
 
+        Returns
+        -------
+        Network
+            On the sweep's device.
+
         Raises
         ------
         DivergenceError
@@ -254,6 +361,11 @@ class Sweep:
         ----------
         members : sequence of int, optional
             Their numbers; by default all that did not diverge and ran to the end.
+
+        Returns
+        -------
+        Ensemble
+            Of the members' networks.
 
         Raises
         ------
@@ -284,6 +396,11 @@ class Sweep:
             The swept value; by default the first that is a number.
         title : str
             The title of the figure.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The figure.
 
         Raises
         ------

@@ -156,7 +156,13 @@ class Checkpoints(Callback):
         return None
 
     def on_stop(self, trainer: Trainer) -> None:
-        """Write a checkpoint, unless there is one of this update."""
+        """Write a checkpoint, unless there is one of this update.
+
+        Parameters
+        ----------
+        trainer : Trainer
+            Whose run it is.
+        """
         self._wait()
         if self.at != trainer.step:
             self.write(trainer)
@@ -172,7 +178,13 @@ class Checkpoints(Callback):
                 self.lock.__exit__(None, None, None)
 
     def write(self, trainer: Trainer) -> None:
-        """Write a checkpoint of the trainer as it is now; only its arrays are copied before this returns."""
+        """Write a checkpoint of the trainer as it is now; only its arrays are copied before this returns.
+
+        Parameters
+        ----------
+        trainer : Trainer
+            Whose run it is.
+        """
         self._wait()
         if self._pool is None:
             raise RuntimeError("Checkpoints.write: expected a run that trains, got one that does not; "

@@ -91,6 +91,11 @@ class GridSearch(Estimator):
         X, y : array
             As in the estimator's ``fit``.
 
+        Returns
+        -------
+        GridSearch
+            The search itself.
+
         Raises
         ------
         ValueError
@@ -200,11 +205,35 @@ class GridSearch(Estimator):
         return getattr(self.best_estimator_, name) if hasattr(self, "best_estimator_") else method
 
     def predict(self, X: Any) -> Array:
-        """Predict with the best estimator."""
+        """Predict with the best estimator.
+
+        Parameters
+        ----------
+        X : array of shape (n, features)
+            The features.
+
+        Returns
+        -------
+        array
+            What the best estimator's ``predict`` gives.
+        """
         return self._best().predict(X)
 
     def score(self, X: Any, y: Any) -> float:
-        """Score the best estimator, by ``scoring``."""
+        """Score the best estimator, by ``scoring``.
+
+        Parameters
+        ----------
+        X : array of shape (n, features)
+            The features.
+        y : array
+            The true labels or values.
+
+        Returns
+        -------
+        float
+            The larger, the better.
+        """
         return float(self.scorer_(self._best(), X, y))
 
     @property

@@ -48,11 +48,33 @@ class Uniform:
         return self.high - self.low
 
     def at(self, u: float) -> float:
-        """Give the value below which the share ``u`` in [0, 1] of the draws lies."""
+        """Give the value below which the share ``u`` in [0, 1] of the draws lies.
+
+        Parameters
+        ----------
+        u : float
+            The share, between 0 and 1.
+
+        Returns
+        -------
+        float
+            Between the bounds.
+        """
         return min(float(self.low + u * self._width()), float(self.high))
 
     def share(self, value: float) -> float:
-        """Undo ``at``."""
+        """Undo ``at``.
+
+        Parameters
+        ----------
+        value : float
+            Between the bounds.
+
+        Returns
+        -------
+        float
+            Between 0 and 1.
+        """
         return float((value - self.low) / self._width())
 
 
@@ -100,6 +122,7 @@ def points(
     Returns
     -------
     list of dict
+        The values of each point, by name.
 
     Raises
     ------
@@ -155,6 +178,18 @@ def _draw(distribution: Uniform, name: str, n: int, seed: int) -> list[float]:
 
 def parse(text: str, kind: type = float) -> Uniform | list[Any]:
     """Read values from a command line: ``1,2,3``, numbers also ``log-uniform(1e-5, 1e-1)``, integers also ``0:5``.
+
+    Parameters
+    ----------
+    text : str
+        What was written.
+    kind : type
+        ``float`` or ``int``: what the values are.
+
+    Returns
+    -------
+    Uniform or list
+        A distribution, or the values.
 
     Raises
     ------

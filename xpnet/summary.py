@@ -58,6 +58,11 @@ def summary(network: Sequential | Network) -> str:
     ----------
     network : Sequential or Network
         What to describe; the rows are of one model, and the last line says how many there are.
+
+    Returns
+    -------
+    str
+        The table.
     """
     rows = layers(network)
     lines = [[str(row["layer"]), row["type"], f"(n, {row['output_shape'][1]:,})", f"{row['parameters']:,}",

@@ -58,7 +58,7 @@ def sweep(
         distribution (``Uniform``, ``LogUniform``); ``seed`` is one more name.
     x, y : arrays
         Features (n, features) and labels (n,) or (n, outputs), as for ``Trainer.fit``.
-    steps, epochs, validation, evaluate_every, train_sample
+    steps, epochs, validation, evaluate_every, train_sample : int, float, tuple of arrays
         As for ``Trainer.fit``. Where batch sizes differ, the length is given in steps.
     draws, draw_seed : int
         How many points are drawn from the distributions, and from which stream.
@@ -92,6 +92,7 @@ def sweep(
     Returns
     -------
     Sweep
+        The members, and what they reached.
 
     Raises
     ------

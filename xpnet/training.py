@@ -159,13 +159,25 @@ class Trainer:
         return tuple(set(sizes.values()))
 
     def config(self) -> dict[str, Any]:
-        """Describe the trainer in plain values (JSON), but for its callbacks."""
+        """Describe the trainer in plain values (JSON), but for its callbacks.
+
+        Returns
+        -------
+        dict
+            What checkpoints compare.
+        """
         device = self.device.name if self.device else None
         options = {name: describe(value) for name, value in self.options.items()}
         return {"network": self.architecture.config(), **options, "device": device}
 
     def signature(self) -> dict[str, Any]:
-        """Describe what trainers must have in common to be one trainer with a model axis: see ``stack``."""
+        """Describe what trainers must have in common to be one trainer with a model axis: see ``stack``.
+
+        Returns
+        -------
+        dict
+            Equal where trainers can train side by side.
+        """
         layers = [signature(layer) for layer in self.architecture.layers]
         fixed = {name: signature(self.options[name]) for name in ("optimizer", "schedule", "loss", "batch_size",
                                                                   "order_seed", "dtype")}
@@ -203,12 +215,27 @@ class Trainer:
 
         Parameters, running statistics, the input's scaling, and the optimiser's moments, as
         ``"velocity.W1"``. The arrays are the live ones: copy what must stay as it is.
+
+        Returns
+        -------
+        dict of str to array
+            On the trainer's device.
         """
         moments = {f"{slot}.{name}": a for slot, buffers in self._slots.items() for name, a in buffers.views.items()}
         return {**self.arrays, **moments}
 
     def restore(self, state: Mapping[str, Any], step: int, device: Device | None = None) -> None:
-        """Go back, or on, to a state that ``state()`` gave, of arrays of any library."""
+        """Go back, or on, to a state that ``state()`` gave, of arrays of any library.
+
+        Parameters
+        ----------
+        state : mapping of str to array
+            What ``state()`` gave.
+        step : int
+            The update at which it did.
+        device : Device, optional
+            Where to train; by default where the trainer was or names.
+        """
         if not self.arrays:
             self.start(device or self.device or Device())
         for name, array in self.state().items():
@@ -245,7 +272,15 @@ class Trainer:
         self.stopping = True
 
     def start(self, device: Device, x: Array | None = None) -> None:
-        """Allocate everything on ``device``, write the initial values, and standardise by ``x``."""
+        """Allocate everything on ``device``, write the initial values, and standardise by ``x``.
+
+        Parameters
+        ----------
+        device : Device
+            Where to train.
+        x : array of shape (n, features), optional
+            The training features, for a network that standardises.
+        """
         self._check_memory(device)
         self.device = device
         network = self._network = self.architecture.bind(device, self.dtype)
@@ -305,6 +340,11 @@ class Trainer:
             The learning rate.
         noise : mapping of str to array
             Uniform draws for dropout.
+
+        Returns
+        -------
+        array of shape (*models)
+            The batch's mean loss before the update, on the device.
         """
         outputs, pullback, statistics = self._trained.forward(self.arrays, x, train=True, noise=noise)
         value, loss_pullback = self.loss.forward(outputs, targets)
@@ -353,6 +393,7 @@ class Trainer:
         Returns
         -------
         History
+            The trainer's, with a row for each evaluation.
 
         Raises
         ------
@@ -417,7 +458,20 @@ class Trainer:
         return self.history
 
     def batches(self, x: Array, y: Array) -> Batches:
-        """Give the minibatches of checked data, to a run that was started."""
+        """Give the minibatches of checked data, to a run that was started.
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+            The features.
+        y : array
+            The labels, as the loss keeps them.
+
+        Returns
+        -------
+        Batches
+            By update.
+        """
         normalises = any(isinstance(layer, BatchNorm) for layer in self.architecture.layers)
         return Batches(
             x, y, self.architecture.out_features, size=self.batch_size, seed=self.order_seed,
@@ -524,7 +578,20 @@ class Trainer:
                 to[model, ...] = new[model, ...]
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Any]:
-        """Give ``loss``, ``cost`` and what the loss measures beside (``accuracy``), as floats or arrays over models."""
+        """Give ``loss``, ``cost`` and what the loss measures beside (``accuracy``), as floats or arrays over models.
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+            The features.
+        y : array of shape (n,) or (n, outputs)
+            What the loss takes.
+
+        Returns
+        -------
+        dict
+            Of floats; of arrays (models,) with several models.
+        """
         network = self.network
         x, y = self._examples(x, y, network.device, "")
         return self._evaluate(x, y)

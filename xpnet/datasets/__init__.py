@@ -49,7 +49,7 @@ def load(
     Returns
     -------
     Dataset
-        uint8 images of shape (N, 3072) and int64 labels of shape (N,).
+        Images of uint8, shape (N, 3072), and int64 labels of shape (N,).
 
     Raises
     ------

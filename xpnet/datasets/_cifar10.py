@@ -235,7 +235,7 @@ def cifar10(
     Returns
     -------
     Dataset
-        uint8 images of shape (N, 3072) and int64 labels of shape (N,). Training and validation images are
+        Images of uint8, shape (N, 3072), and int64 labels of shape (N,). Training and validation images are
         views of one array.
 
     Raises

@@ -54,9 +54,7 @@ def _check(path: Path, remote: _Remote, shown: Path) -> None:
             raise CorruptDataError(shown, f"its {name} is {have}, expected {expected}")
 
 
-def download_cifar10(
-    directory: str | os.PathLike[str] | None = None, *, progress: bool = True, _remote: _Remote | None = None
-) -> Path:
+def download_cifar10(directory: str | os.PathLike[str] | None = None, *, progress: bool = True) -> Path:
     """Fetch the official binary archive (170 MB), unless a good copy is there already.
 
     Parameters
@@ -81,12 +79,11 @@ def download_cifar10(
     TruncatedDataError, CorruptDataError, HTMLDataError
         If what came is not the archive. It has been removed then.
     """
-    remote = _remote or _REMOTE
     folder = Path(directory).expanduser() if directory is not None else user_cache()
     target = folder / LAYOUTS[0].archive
     if target.is_file():
         try:
-            _check(target, remote, target)
+            _check(target, _REMOTE, target)
             return target
         except ValueError:
             pass  # a bad copy is replaced, once a good one has come
@@ -103,13 +100,13 @@ def download_cifar10(
     part = Path(name)
     try:
         try:
-            pooch.HTTPDownloader(progressbar=progress)(remote.url, str(part), None)
+            pooch.HTTPDownloader(progressbar=progress)(_REMOTE.url, str(part), None)
         except OSError as error:  # all that requests raises
             have = part.stat().st_size
             if have:
-                raise TruncatedDataError(target, have, remote.size, "the download") from error
-            raise ConnectionError(f"{remote.url}: {error}. {_errors.advice(folder)}") from error
-        _check(part, remote, target)
+                raise TruncatedDataError(target, have, _REMOTE.size, "the download") from error
+            raise ConnectionError(f"{_REMOTE.url}: {error}. {_errors.advice(folder)}") from error
+        _check(part, _REMOTE, target)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

@@ -39,12 +39,14 @@ class BadDataError(ValueError):
 class TruncatedDataError(BadDataError):
     """A file ends too early, most often because a download or a copy was interrupted.
 
-    Attributes
+    Parameters
     ----------
-    path : Path
-        The file.
+    path : path
+        The file; the error has its ``path``, ``have`` and ``expected``.
     have, expected : int
         Bytes there are, and bytes there should be.
+    what : str
+        What the file is, for the message.
     """
 
     def __init__(self, path: str | os.PathLike[str], have: int, expected: int, what: str = "") -> None:
@@ -55,11 +57,27 @@ class TruncatedDataError(BadDataError):
 
 
 class CorruptDataError(BadDataError):
-    """A file holds something else than the data set, or damaged data."""
+    """A file holds something else than the data set, or damaged data.
+
+    Parameters
+    ----------
+    path : path
+        The file; the error has its ``path``.
+    problem : str
+        What is wrong.
+    """
 
 
 class HTMLDataError(BadDataError):
-    """A web page, most often a server's error message, was saved under the name of the data."""
+    """A web page, most often a server's error message, was saved under the name of the data.
+
+    Parameters
+    ----------
+    path : path
+        The file; the error has its ``path``.
+    what : str
+        What the file is, for the message.
+    """
 
     def __init__(self, path: str | os.PathLike[str], what: str = "") -> None:
         what = f"{what} " if what else ""

@@ -139,7 +139,7 @@ def synthetic(*, train: int = 10_000, validation: int = 1_000, test: int = 2_000
     Returns
     -------
     Dataset
-        uint8 images of shape (N, 3072) and int64 labels of shape (N,), named ``"synthetic"``.
+        Images of uint8, shape (N, 3072), and int64 labels of shape (N,), named ``"synthetic"``.
 
     Raises
     ------

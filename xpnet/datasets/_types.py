@@ -15,7 +15,7 @@ PIXELS = 3 * 32 * 32
 class Split(NamedTuple):
     """Images and their labels.
 
-    Attributes
+    Parameters
     ----------
     x : ndarray of uint8, shape (N, 3072)
         Pixels, 0 to 255: 1024 red, 1024 green, 1024 blue, each row by row.
@@ -31,7 +31,7 @@ class Split(NamedTuple):
 class Dataset:
     """A data set in three splits.
 
-    Attributes
+    Parameters
     ----------
     name : str
         ``"CIFAR-10"`` or ``"synthetic"``.
