@@ -66,6 +66,18 @@ def test_what_a_killed_process_left_is_tidied(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000010", "step-00000020"]
 
 
+def test_the_newest_is_not_lost_when_a_kill_came_while_it_was_replaced(tmp_path: Path) -> None:
+    whole = fit(make())
+    stopped(make(tmp_path), 17)
+    folder = tmp_path / "checkpoints"
+    (folder / "step-00000017").rename(folder / ".step-00000017.old77")  # the new one was to take its place
+    again = make(tmp_path)
+    again.resume(tmp_path)
+    assert again.step == 17
+    assert_same(result(fit(again)), result(whole))
+    assert sorted(path.name for path in folder.iterdir()) == ["step-00000030", "step-00000040"]
+
+
 # Writing that fails ---------------------------------------------------------------------------------------------------
 
 FIRST = [call for call in CALLS if call not in (("rename", 2), ("fsync", 5))]
@@ -125,6 +137,15 @@ def test_a_trainer_goes_on_after_a_fault_in_writing(
     monkeypatch.undo()
     assert_same(result(fit(trainer)), result(fit(make())))
     assert sorted(steps_in(tmp_path))[-1] == 40
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
+    def add() -> None:
+        (tmp_path / "checkpoints" / "step-00000010" / "notes").mkdir()
+
+    with pytest.raises(CheckpointWriteError, match=r"cannot remove \(.*[Nn]ot empty\).* is step-00000030: .*step-00000010"):
+        fit(make(tmp_path, callbacks=[Break(20, add)]))
+    assert snapshot.read(tmp_path / "checkpoints" / "step-00000030").step == 30
 
 
 def test_a_directory_that_vanishes(tmp_path: Path) -> None:

@@ -201,11 +201,13 @@ class Checkpoints(Callback):
         path = self.run / "checkpoints" / f"step-{taken.step:08d}"
         with self._explained("write", path):
             write_directory(path, snapshot.files(taken, told.result()))
-            self.at = taken.step
-            there = [step for step in sorted(steps_in(self.run), reverse=True) if step <= taken.step]
-            kept = {*there[: self.keep], *([best[0]] if best else [])}
-            for step in set(steps_in(self.run)) - kept:  # later ones too: a rate was halved, and they are undone
-                remove_directory(path.with_name(f"step-{step:08d}"))
+        self.at = taken.step
+        there = [step for step in sorted(steps_in(self.run), reverse=True) if step <= taken.step]
+        kept = {*there[: self.keep], *([best[0]] if best else [])}
+        for step in set(steps_in(self.run)) - kept:  # later ones too: a rate was halved, and they are undone
+            path = path.with_name(f"step-{step:08d}")
+            with self._explained("remove", path):
+                remove_directory(path)
 
     @contextlib.contextmanager
     def _explained(self, doing: str, path: Path) -> Iterator[None]:
@@ -234,22 +236,28 @@ class Checkpoints(Callback):
 
 def steps_in(run: Path) -> list[int]:
     """Give the updates of the checkpoints in a run's directory, whether intact or not."""
+    return list(_paths(run))
+
+
+def _paths(run: Path) -> dict[int, Path]:
+    """Give the checkpoints by update, also one that was moved aside by a process killed before the new one came."""
     try:
-        names = [path.name for path in (run / "checkpoints").iterdir()]
+        paths = {path.name: path for path in (run / "checkpoints").iterdir()}
     except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [int(found[1]) for name in names if (found := _NAME.fullmatch(name)) and name == f"step-{int(found[1]):08d}"]
+        return {}
+    aside = {left[1]: path for name, path in paths.items() if (left := _LEFT.fullmatch(name)) and left[2] == "old"}
+    steps = {name: int(found[1]) for name in {**aside, **paths} if (found := _NAME.fullmatch(name))}
+    return {step: {**aside, **paths}[name] for name, step in steps.items() if name == f"step-{step:08d}"}
 
 
 def resume(trainer: Trainer, run: Path) -> None:
     """Do what ``Trainer.resume`` says."""
-    there = sorted(steps_in(run), reverse=True)
+    there = sorted(_paths(run).items(), reverse=True)
     if not there:
         raise FileNotFoundError(f"no checkpoint in {run / 'checkpoints'}: expected a directory that Checkpoints wrote "
                                 "to")
     damaged: dict[str, str] = {}
-    for step in there:
-        path = run / "checkpoints" / f"step-{step:08d}"
+    for _, path in there:
         try:
             found = snapshot.read(path)
             break

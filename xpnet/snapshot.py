@@ -139,7 +139,7 @@ def _check(told: dict[str, Any], arrays: Mapping[str, Any], path: Path) -> None:
     for name, kind in kinds.items():
         if type(told[name]) is not kind:
             raise TypeError(f"{name} is {str(told[name])[:40]!r}, expected {kind.__name__}")
-    if path.name != f"step-{told['step']:08d}":
+    if path.name.lstrip(".").partition(".old")[0] != f"step-{told['step']:08d}":
         raise ValueError(f"its update is {told['step']}")
     if any(type(told["plan"].get(name)) is not int for name in ("steps", "evaluate_every", "train_sample")):
         raise TypeError(f"its plan is {str(told['plan'])[:80]}")
