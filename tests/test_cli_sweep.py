@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
-from xpnet import cli_sweep, datasets
+from xpnet import Trainer, cli_sweep, datasets
 from xpnet.cli import main
+from xpnet.runs import steps_in
 
 pytestmark = pytest.mark.backends("numpy")
 
@@ -132,7 +134,26 @@ def test_ctrl_c_says_how_to_go_on(
 
     monkeypatch.setattr(blocks, "run", interrupted)
     assert run("--out", str(tmp_path)) == 130
-    assert f"blocks are in {tmp_path}; the same command goes on from there" in capsys.readouterr().err
+    assert f"what was done is in {tmp_path}; the same command goes on from there" in capsys.readouterr().err
+
+
+def test_sigterm_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before, update = signal.getsignal(signal.SIGTERM), Trainer.update
+
+    def ended(self: Trainer, *arguments: Any) -> Any:
+        if self.step == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return update(self, *arguments)
+
+    options = ("--evaluate-every", "2", "--out", str(tmp_path))
+    monkeypatch.setattr(Trainer, "update", ended)
+    assert run(*options) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "xpnet sweep: ended by SIGTERM: 0 of 1 networks were done up to update 6; " in capsys.readouterr().err
+    monkeypatch.undo()
+    assert [max(steps_in(path)) for path in (tmp_path / "runs").iterdir()] == [4]
 
 
 def test_a_fallback_to_the_cpu_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

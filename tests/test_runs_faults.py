@@ -143,7 +143,7 @@ def test_an_old_checkpoint_that_cannot_be_removed_is_named(tmp_path: Path) -> No
     def add() -> None:
         (tmp_path / "checkpoints" / "step-00000010" / "notes").mkdir()
 
-    with pytest.raises(CheckpointWriteError, match=r"cannot remove \(.*[Nn]ot empty\).* is step-00000030: .*step-00000010"):
+    with pytest.raises(CheckpointWriteError, match=r"cannot remove \(.*[Nn]ot empty\).* is step-00000030: .*-00000010"):
         fit(make(tmp_path, callbacks=[Break(20, add)]))
     assert snapshot.read(tmp_path / "checkpoints" / "step-00000030").step == 30
 

@@ -9,11 +9,15 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_sweep import data, make
 
-from xpnet import Sweep, store, sweep
+from xpnet import Adam, Network, Sweep, Trainer, store, sweep
 from xpnet import blocks as blocks_module
+from xpnet.blocks import Block, check
+from xpnet.locks import LockedError, RunLock
+from xpnet.runs import ResumeWarning, steps_in
 from xpnet.store import DamagedBlockWarning, Store
 
 pytestmark = pytest.mark.backends("numpy")
@@ -102,7 +106,8 @@ def test_blocks_that_overlap_are_taken_once(tmp_path: Path, monkeypatch: pytest.
 def test_a_damaged_description_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tmp_path)
     told = (tmp_path / "sweep.json").read_text()
-    for wrong in ("", "{", "[]", "{}", told.replace('"block_size": 1', '"block_size": "x"')):
+    sizes = ('"x"', "1e400", "-1", "0", "true", "2.5")
+    for wrong in ("", "{", "[]", "{}", *[told.replace('"block_size": 1', f'"block_size": {size}') for size in sizes]):
         (tmp_path / "sweep.json").write_text(wrong)
         with pytest.raises(ValueError, match=r"sweep\.json is damaged .* remove it; finished blocks will be found"):
             run(tmp_path)
@@ -165,3 +170,135 @@ def test_nothing_is_kept_without_a_directory() -> None:
     nowhere = Store(None, {}, 3)
     assert nowhere.block_size == 3
     assert list(nowhere.load(5)) == []
+
+
+# In the middle of a block ---------------------------------------------------------------------------------------------
+
+LONG: dict[str, Any] = {**RUN, "steps": 30, "block_size": 2, "evaluate_every": 5, "halve_at": [15]}
+SPACE = {"seed": [0, 1], "l2": [0.0, 0.1]}
+
+
+def long(folder: Path, **options: Any) -> Sweep:
+    def adam(seed: int, l2: float) -> Trainer:
+        return make(seed, l2, optimizer=Adam(), dropout=0.2, rate=0.003)
+
+    return sweep(adam, SPACE, **data(), **{**LONG, **options}, directory=folder)
+
+
+def interrupted(folder: Path, after: int, **options: Any) -> None:
+    """Begin a sweep, and press Ctrl-C after so many updates of all of its blocks."""
+    update, made = Trainer.update, [0]
+
+    def watched(self: Trainer, *arguments: Any) -> Any:
+        if made[0] == after:
+            raise KeyboardInterrupt
+        made[0] += 1
+        return update(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "update", watched)
+        with pytest.raises(KeyboardInterrupt, match="what was done is in"):
+            long(folder, **options)
+
+
+def updates(folder: Path, **options: Any) -> int:
+    """Go on with a sweep, and count the updates that it makes."""
+    update, made = Trainer.update, [0]
+
+    def watched(self: Trainer, *arguments: Any) -> Any:
+        made[0] += 1
+        return update(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "update", watched)
+        long(folder, **options)
+    return made[0]
+
+
+def same_files(one: Path, other: Path) -> None:
+    for name in ("table.json", "members.csv", "curves.json"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    a, b = (Network.load(folder / "best.safetensors").arrays for folder in (one, other))
+    assert all(a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+@pytest.mark.parametrize(("after", "missing"), [(3, 45), (12, 35), (28, 20), (43, 5)])
+def test_a_block_goes_on_from_its_last_evaluation(after: int, missing: int, tmp_path: Path) -> None:
+    long(tmp_path / "whole")
+    interrupted(tmp_path / "part", after)
+    assert list((tmp_path / "part" / "runs").iterdir())
+    assert updates(tmp_path / "part") == missing
+    same_files(tmp_path / "whole", tmp_path / "part")
+    assert not (tmp_path / "part" / "runs").exists()  # and the same again has nothing to do
+    assert updates(tmp_path / "part") == 0
+
+
+def test_a_block_whose_checkpoints_are_damaged_begins_again(tmp_path: Path) -> None:
+    long(tmp_path / "whole")
+    interrupted(tmp_path / "part", 43)
+    folder = next((tmp_path / "part" / "runs").iterdir())
+    assert sorted(steps_in(folder)) == [20, 25]
+    for path in folder.glob("checkpoints/*/state.json"):
+        path.write_bytes(b"")
+    with pytest.warns(ResumeWarning, match="no checkpoint in .* is intact.*these networks go on from update 15"):
+        assert updates(tmp_path / "part") == 15
+    same_files(tmp_path / "whole", tmp_path / "part")
+
+
+def test_the_checkpoints_of_another_block_are_not_used(tmp_path: Path) -> None:
+    interrupted(tmp_path / "part", 12)
+    here, there = ((tmp_path / name / "runs") for name in ("part", "other"))
+    interrupted(tmp_path / "other", 12, order_seed=7)
+    (mine,), (another,) = here.iterdir(), there.iterdir()
+    assert mine.name != another.name
+    for step in steps_in(mine):
+        (mine / "checkpoints" / f"step-{step:08d}").rename(tmp_path / f"{step}")
+    for step in steps_in(another):
+        (another / "checkpoints" / f"step-{step:08d}").rename(mine / "checkpoints" / f"step-{step:08d}")
+    with pytest.warns(ResumeWarning, match="order_seed was 7, and is 0 here: these networks go on from update 0"):
+        long(tmp_path / "part")
+    long(tmp_path / "whole")
+    same_files(tmp_path / "whole", tmp_path / "part")
+
+
+# Who writes, and what is believed -------------------------------------------------------------------------------------
+
+
+def test_there_is_one_writer(tmp_path: Path) -> None:
+    with RunLock(tmp_path), pytest.raises(LockedError, match=f"process {os.getpid()} on"):
+        run(tmp_path)
+    assert not (tmp_path / "sweep.json").exists()
+    run(tmp_path)
+    assert (tmp_path / "lock").read_bytes() == b""
+
+
+FOREIGN: dict[str, Any] = {
+    "members twice": lambda b: b._replace(members=(0, 0)), "no members": lambda b: b._replace(members=()),
+    "members that are text": lambda b: b._replace(members=("0", "1")),
+    "members that are true": lambda b: b._replace(members=(False, True)),
+    "an array less": lambda b: b._replace(state={k: v for k, v in b.state.items() if k != "W1"}),
+    "an array more": lambda b: b._replace(state={**b.state, "W9": b.state["W1"]}),
+    "another shape": lambda b: b._replace(state={**b.state, "W1": b.state["W1"][:1]}),
+    "another dtype": lambda b: b._replace(state={**b.state, "W1": b.state["W1"].astype("float32")}),
+    "no updates": lambda b: b._replace(columns={k: v for k, v in b.columns.items() if k != "step"}),
+    "no rows": lambda b: b._replace(columns={k: v[:0] for k, v in b.columns.items()}),
+    "later rows": lambda b: b._replace(columns={**b.columns, "step": b.columns["step"] + 1}),
+    "updates that are not whole": lambda b: b._replace(columns={**b.columns, "step": b.columns["step"] + 0.0}),
+    "no measure": lambda b: b._replace(columns={k: v for k, v in b.columns.items() if k != "train_loss"}),
+    "a measure of all": lambda b: b._replace(columns={**b.columns, "train_loss": b.columns["step"] + 0.0}),
+    "a column of another length": lambda b: b._replace(columns={**b.columns, "lr": np.zeros(1)}),
+    "losses of others": lambda b: b._replace(batch_loss=b.batch_loss[:, :1]),
+    "losses in a row": lambda b: b._replace(batch_loss=b.batch_loss[:, 0]),
+    "losses that are text": lambda b: b._replace(batch_loss=b.batch_loss.astype("S")),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_block_that_is_not_the_sweeps_is_refused(kind: str) -> None:
+    trainers = [make(seed) for seed in (0, 1)]
+    stacked = Trainer.stack(trainers)
+    history = stacked.fit(**data(), steps=10)
+    block = Block((0, 1), dict(stacked.state()), history.columns, np.asarray(history.batch_loss), {})
+    check(block, trainers, ["train_loss", "validation_loss"], 10)
+    with pytest.raises((ValueError, KeyError)):
+        check(FOREIGN[kind](block), trainers, ["train_loss", "validation_loss"], 10)

@@ -377,7 +377,7 @@ def test_only_what_is_missing_is_done_again(tmp_path: Path, monkeypatch: pytest.
 
     whole = sweep(make, space, **run, directory=tmp_path / "whole")
     monkeypatch.setattr(blocks_module, "run", counted)
-    with pytest.raises(KeyboardInterrupt, match=r"1 of 3 networks were done up to update 30; finished blocks are in .*"
+    with pytest.raises(KeyboardInterrupt, match=r"1 of 3 networks were done up to update 30; what was done is in .*"
                        "the same command goes on"):
         sweep(make, space, **run, directory=tmp_path / "part")
     trained[:] = [()]

@@ -20,8 +20,8 @@ from .storage import DamagedError, read_file, replace_file
 if TYPE_CHECKING:
     from .network import Network, Sequential
 
-__all__ = ["CheckpointError", "architecture_from", "blas_in_use", "load_network", "pack", "plain", "save_network",
-           "unpack"]
+__all__ = ["CheckpointError", "architecture_from", "blas_in_use", "load_network", "pack", "plain", "readable",
+           "save_network", "unpack"]
 
 _FORMAT = "xpnet network 1"
 _HEADER = 2**22  # bytes of a safetensors header, which is JSON, at most
@@ -98,9 +98,8 @@ def load_network(path: str | Path, device: str | Device = "cpu") -> Network:
     if not path.is_file():
         raise FileNotFoundError(f"no network at {path}: expected a file that Network.save wrote")
     here = Device(device) if isinstance(device, str) else device
-    free = Device().free_memory()
     try:
-        content = read_file(path, free // 3 if free else 2**40)
+        content = read_file(path, readable())
         metadata = _header(content).get("__metadata__") or {}
         if metadata.get("format") != _FORMAT:
             raise CheckpointError(f"expected the format {_FORMAT!r}, got {str(metadata.get('format'))[:80]!r}")
@@ -132,6 +131,12 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"fields are saved as JSON, which has no {type(value).__name__}: {value!r}")
+
+
+def readable() -> int:
+    """Give how many bytes a file may have to be read: it is in memory up to three times."""
+    free = Device().free_memory()
+    return free // 3 if free else 2**40
 
 
 def blas_in_use() -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from . import __version__, cli_config, cli_predict, cli_sweep, cli_train, datasets, gradcheck
 from .backend import Device, DeviceError, survey
 from .cli_options import COUNT, Number, add_architecture
+from .interrupts import interrupted_by_sigterm
 from .network import mlp
 
 __all__ = ["main"]
@@ -107,7 +108,14 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    result, text = cli_sweep.run(arguments)
+    with interrupted_by_sigterm() as signals:
+        try:
+            result, text = cli_sweep.run(arguments)
+        except KeyboardInterrupt as error:
+            if not signals:
+                raise
+            print(f"xpnet sweep: ended by SIGTERM: {error}", file=sys.stderr)
+            return 128 + signals[0]
     _show(arguments, result, text)
     return 0
 

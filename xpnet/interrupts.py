@@ -12,7 +12,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .training import Trainer
 
-__all__ = ["stop_on_signals"]
+__all__ = ["interrupted_by_sigterm", "stop_on_signals"]
+
+
+@contextlib.contextmanager
+def interrupted_by_sigterm() -> Iterator[list[int]]:
+    """Have SIGTERM do what Ctrl-C does: raise KeyboardInterrupt, in the main thread.
+
+    Yields
+    ------
+    list of int
+        The signals that came.
+    """
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, handle) if here else None
+    try:
+        yield received
+    finally:
+        if here:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .backend import Array, Device, namespace, to_numpy
 from .batches import blocks
 from .callbacks import Callback
-from .checkpoint import CheckpointError, blas_in_use, pack, plain, unpack
+from .checkpoint import CheckpointError, blas_in_use, pack, plain, readable, unpack
 from .history import History
 from .storage import DamagedError, read_directory, read_json
 
@@ -107,9 +107,8 @@ def read(path: Path) -> Snapshot:
     ResumeError
         If another version of xpnet wrote it.
     """
-    free = Device().free_memory()
     try:
-        contents = read_directory(path, {ARRAYS: free // 3 if free else 2**40, STATE: _LONGEST})
+        contents = read_directory(path, {ARRAYS: readable(), STATE: _LONGEST})
         told = read_json(contents[STATE], STATE)
         if told.get("format") != _FORMAT or told.get("version") != _version():
             wrote = f"xpnet {str(told.get('version'))[:20]} ({str(told.get('format'))[:40]})"

@@ -1,28 +1,55 @@
-"""A sweep's directory: what it is, in ``sweep.json``, and its finished blocks, one file each, whole or absent."""
+"""A sweep's directory: what it is, in ``sweep.json``, and its blocks.
+
+Those that are finished are one file each, whole or absent; those that are being trained keep checkpoints in ``runs``.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .backend import to_numpy
 from .blocks import Block
-from .checkpoint import CheckpointError, pack, unpack
+from .checkpoint import CheckpointError, pack, readable, unpack
 from .hyper import describe
+from .locks import LockedError, RunLock
 from .snapshot import compared
 from .storage import DamagedError, read_file, read_json, replace_file
 
-__all__ = ["DamagedBlockWarning", "Store"]
+__all__ = ["DamagedBlockWarning", "Store", "locked"]
 
 _FORMAT, _TOLD = "xpnet block 1", "sweep.json"
 
 
 class DamagedBlockWarning(UserWarning):
     """A file of a finished block cannot be used; its networks are trained again."""
+
+
+@contextlib.contextmanager
+def locked(directory: Path | None) -> Iterator[None]:
+    """Hold the right to write to a sweep's directory, which is made where it is missing.
+
+    Raises
+    ------
+    LockedError
+        If another process has it.
+    OSError
+        If the directory cannot be written to.
+    """
+    with contextlib.ExitStack() as held:
+        if directory:
+            if directory.exists() and not directory.is_dir():
+                raise NotADirectoryError(f"sweep: expected a directory to write to, {directory} is a file")
+            with _explained(directory):
+                directory.mkdir(parents=True, exist_ok=True)
+                held.enter_context(RunLock(directory))
+        yield
 
 
 class Store:
@@ -36,6 +63,8 @@ class Store:
         All that decides the sweep's result.
     block_size : int
         How members are cut into blocks, unless the directory knows already.
+    runs : bool
+        Whether blocks keep checkpoints there while they are trained.
 
     Attributes
     ----------
@@ -50,25 +79,25 @@ class Store:
         If it cannot be written to.
     """
 
-    def __init__(self, directory: Path | None, told: dict[str, Any], block_size: int) -> None:
+    def __init__(self, directory: Path | None, told: dict[str, Any], block_size: int, *, runs: bool = False) -> None:
         self.directory: Path | None = directory
         self.block_size: int = block_size
-        self._new = False
+        self._runs, self._new = runs, False
         if not directory:
             return
         told = json.loads(json.dumps(told, default=_described))
         self.identity: str = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
         path = directory / _TOLD
-        if directory.exists() and not directory.is_dir():
-            raise NotADirectoryError(f"sweep: expected a directory to write to, {directory} is a file")
         if not path.exists():
             _write(path, json.dumps({**told, "block_size": block_size}, indent=1).encode())
             self._new = True
             return
         try:
-            kept = read_json(read_file(path, 2**40), path.name)
-            self.block_size = int(kept.pop("block_size"))
-        except (DamagedError, KeyError, TypeError, ValueError) as error:
+            kept = read_json(read_file(path, readable() // 10), path.name)  # JSON in memory is much larger
+            self.block_size = kept.pop("block_size")
+            if type(self.block_size) is not int or self.block_size < 1:
+                raise ValueError(f"its block_size is {str(self.block_size)[:40]}")
+        except (DamagedError, KeyError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error}): remove it; finished blocks will be found again") from error
         if different := compared(kept, told):
             raise ValueError(f"{directory} holds another sweep: {'; '.join(different)}. Choose another directory, or "
@@ -79,12 +108,18 @@ class Store:
         if self.directory and self._new and not any(self.directory.glob("blocks/*.safetensors")):
             (self.directory / _TOLD).unlink(missing_ok=True)
 
-    def load(self, until: int) -> Iterator[Block]:
-        """Give the blocks that end at update ``until``, one after the other; name what is damaged in a warning."""
+    def load(self, until: int, check: Callable[[Block], None] | None = None) -> Iterator[Block]:
+        """Give the blocks that end at update ``until``, one after the other; name what is damaged in a warning.
+
+        ``check`` raises an error for a block that is not the sweep's.
+        """
         for path in sorted(self.directory.glob(f"blocks/{until:09d}-*.safetensors")) if self.directory else ():
             try:
                 block = self._read(path)
-            except (DamagedError, CheckpointError, KeyError, ValueError, TypeError, AttributeError) as error:
+                if block and check:
+                    check(block)
+            except (DamagedError, CheckpointError, KeyError, ValueError, TypeError, AttributeError, OverflowError,
+                    RecursionError) as error:
                 warnings.warn(f"{path} is damaged ({error}): its networks are trained again", DamagedBlockWarning,
                               stacklevel=3)
                 continue
@@ -92,7 +127,7 @@ class Store:
                 yield block
 
     def _read(self, path: Path) -> Block | None:
-        content = read_file(path, 2**40)
+        content = read_file(path, readable())
         size = int.from_bytes(content[:8], "little")
         told = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["block"])
         if told["format"] != _FORMAT or told["identity"] != self.identity:
@@ -120,16 +155,37 @@ class Store:
                 "state": list(block.state), "columns": list(block.columns)}
         told = json.loads(json.dumps(told))
         told["sha256"] = _digest(told, arrays)
-        name = hashlib.sha256(f"{self.identity} {block.members}".encode()).hexdigest()[:16]
-        path = self.directory / "blocks" / f"{until:09d}-{name}.safetensors"
+        path = self.directory / "blocks" / f"{self._name(block.members, until)}.safetensors"
         _write(path, pack(arrays, {"block": json.dumps(told)}))
+        if run := self.run_of(block.members, until):
+            shutil.rmtree(run, ignore_errors=True)
+
+    def run_of(self, members: Sequence[int], until: int) -> str | None:
+        """Give the directory for checkpoints of a block, None where none are kept."""
+        return str(self.directory / "runs" / self._name(members, until)) if self.directory and self._runs else None
+
+    def tidy(self) -> None:
+        """Remove checkpoints of blocks that are finished, or were cut otherwise before."""
+        if self.directory and self._runs:
+            shutil.rmtree(self.directory / "runs", ignore_errors=True)
+
+    def _name(self, members: Sequence[int], until: int) -> str:
+        return f"{until:09d}-{hashlib.sha256(f'{self.identity} {tuple(members)}'.encode()).hexdigest()[:16]}"
 
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file, and its directory where that is missing."""
-    try:
+    with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, content)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except LockedError:
+        raise
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror or error}: blocks that were finished before are intact, and the "
                       "same command goes on from there", str(path)) from error

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from .backend import Array, check_same_device
-from .blocks import Block, Task
+from .blocks import Block, Task, check
 from .callbacks import Callback
 from .executors import Train, places, train_on
 from .plan import asked_device, checked_data, count, describe_sweep, fitting, make_trainers, measures_of, rungs_of
 from .results import Sweep
 from .space import points as points_of
-from .store import Store
+from .store import Store, locked
 from .training import Trainer
 
 __all__ = ["sweep"]
@@ -84,8 +84,9 @@ def sweep(
     executor : Executor or Dask client, optional
         Where else to train: anything with the interface of ``concurrent.futures``, or a ``distributed.Client``.
     directory : path, optional
-        Where to keep finished blocks, tables, curves and the best network. The same call again does only
-        what is missing.
+        Where to keep finished blocks, tables, curves and the best network, and without ``executor`` also
+        checkpoints of the blocks that are being trained, at each evaluation. The same call again does only what is
+        missing. One process at a time writes to it.
     progress : bool, optional
         Show a bar over members and updates; by default where the standard error output is a terminal.
 
@@ -103,7 +104,7 @@ def sweep(
     WorkersError
         If worker processes do not start, or die again and again; it is a ``BrokenProcessPool``.
     OSError
-        If the directory cannot be written to.
+        If the directory cannot be written to, or (LockedError) if another process writes to it.
     KeyboardInterrupt
         With what is kept in the directory, and how to go on.
     """
@@ -124,11 +125,11 @@ def sweep(
     device = asked_device(trainers) or check_same_device(x=data.x, y=data.y)
     size = block_size or fitting(trainers, device, places(executor, workers))
     told = describe_sweep(chosen, trainers, data, rungs=rungs, order_seed=order, **fit) if directory else {}
-    store = Store(Path(directory) if directory else None, told, size)
-    at_most = block_size or store.block_size
-    result = Sweep(chosen, trainers, measures, score, device, store.block_size)
-    going = list(range(len(chosen)))
-    with _Bar(rungs, len(chosen), show=progress) as bar:
+    folder, going = Path(directory) if directory else None, list(range(len(chosen)))
+    with locked(folder), _Bar(rungs, len(chosen), show=progress) as bar:
+        store = Store(folder, told, size, runs=executor is None)
+        at_most = block_size or store.block_size
+        result = Sweep(chosen, trainers, measures, score, device, store.block_size)
         try:
             with train_on(data, executor=executor, workers=workers, callbacks=[bar]) as train:
                 for start, until in zip([0, *rungs], rungs, strict=False):
@@ -142,8 +143,9 @@ def sweep(
                         break
             if directory:
                 result.save(directory)
+            store.tidy()
         except KeyboardInterrupt:
-            how = (f"finished blocks are in {directory}; the same command goes on from there" if directory else
+            how = (f"what was done is in {directory}; the same command goes on from there" if directory else
                    "nothing was kept: give directory= (--out) to be able to go on")
             raise KeyboardInterrupt(f"{bar.done} of {len(going)} networks were done up to update {bar.until}; {how}"
                                     ) from None
@@ -162,10 +164,11 @@ def _blocks(
 
     def task(members: Sequence[int]) -> Task:
         stacked, state = result.stack(members, order_seed=order)
-        return Task(tuple(members), stacked.architecture, stacked.options, until, fit, start, state)
+        run = store.run_of(members, until)
+        return Task(tuple(members), stacked.architecture, stacked.options, until, fit, start, state, run)
 
     done: set[int] = set()
-    for block in store.load(until):
+    for block in store.load(until, lambda block: check(block, result._trainers, result.measures, until)):
         if done.isdisjoint(block.members) and set(block.members) <= set(going):
             done.update(block.members)
             yield block
