@@ -26,17 +26,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runners import fit, make, stopped
+from runners import fit, make
 
-from xpnet import datasets
-from xpnet.checkpoint import CheckpointError, load_network
+from xpnet import Sweep, Trainer, datasets, mlp
+from xpnet.backend import Device
+from xpnet.blocks import check
+from xpnet.checkpoint import CheckpointError, load_network, unpack
 from xpnet.cli import _parser
 from xpnet.cli_train import read_config
 from xpnet.convert import load_npz
 from xpnet.datasets import _cifar10, _pickled
 from xpnet.locks import LockedError, RunLock
 from xpnet.snapshot import ResumeError
-from xpnet.store import DamagedBlockWarning, Store
+from xpnet.store import DamagedBlockWarning, Store, _digest
 
 CORPUS = Path(__file__).parent / "corpus"
 ROWS = 2  # images in a batch, so that inputs are small
@@ -59,9 +61,22 @@ def small_batches() -> Iterator[None]:
 BAD_DATA = (datasets.CorruptDataError, datasets.TruncatedDataError, datasets.HTMLDataError, datasets.DataNotFoundError)
 
 
+def framed(header: bytes, arrays: bytes) -> bytes:
+    """Give a safetensors file with the size of its header, so that an edit of the header breaks nothing else."""
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + arrays
+
+
+def unframed(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Undo ``framed``, and read the header."""
+    size = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:size]), content[size:]
+
+
 def network(data: bytes, folder: Path) -> None:
-    """Read a network."""
-    (folder / "network").write_bytes(data)
+    """Read a network; after a first byte of 1, from a header in a line, and the arrays."""
+    header, _, arrays = data[1:].partition(b"\n")
+    (folder / "network").write_bytes(framed(header, arrays) if data[:1] == b"\1" else data[1:])
     load_network(folder / "network")
 
 
@@ -142,15 +157,55 @@ def archive(data: bytes, folder: Path) -> None:
         datasets.cifar10(path, validation=0)
 
 
-def block(data: bytes, folder: Path) -> None:
-    """Read a finished block of a sweep."""
+TRAINERS = [Trainer(mlp(3, [2], 2, batch_norm=True), l2=l2, schedule=0.1) for l2 in (0.0, 0.1)]
+POINTS = [{"l2": 0.0}, {"l2": 0.1}]
+TOLD = {"points": POINTS, "rungs": [7], "trainers": [trainer.config() for trainer in TRAINERS]}
+
+
+def sweeps(folder: Path) -> Store:
+    """Give a new directory of a sweep."""
     shutil.rmtree(folder / "sweep", ignore_errors=True)
-    kept = Store(folder / "sweep", {"a": 1}, 2)
-    (folder / "sweep" / "blocks").mkdir()
-    (folder / "sweep" / "blocks" / "000000007-0.safetensors").write_bytes(data)
+    (folder / "sweep" / "blocks").mkdir(parents=True)
+    return Store(folder / "sweep", TOLD, 2)
+
+
+def block(data: bytes, folder: Path) -> None:
+    """Read a finished block of a sweep; after a first byte of 1, from two lines of JSON, with a digest that fits."""
+    kept, content = sweeps(folder), data[1:]
+    if data[:1] == b"\1":
+        of, _, rest = content.partition(b"\n")
+        header, _, arrays = rest.partition(b"\n")
+        with contextlib.suppress(Exception):
+            own = json.loads(of)
+            own |= {"identity": kept.identity}
+            of = json.dumps({**own, "sha256": _digest(own, unpack(framed(header, arrays)))}).encode()
+        with contextlib.suppress(Exception):
+            header = json.dumps({"__metadata__": {"block": of.decode()}, **json.loads(header)}).encode()
+        content = framed(header, arrays)
+    (folder / "sweep" / "blocks" / "000000007-0.safetensors").write_bytes(content)
+    found = Sweep(POINTS, TRAINERS, ["train_loss"], "train_loss", Device(), 2)
     with warnings.catch_warnings():
         warnings.simplefilter("error", DamagedBlockWarning)
-        list(kept.load(7))
+        for one in kept.load(7, lambda block: check(block, TRAINERS, ["train_loss"], 7)):
+            if set(one.members) == {0, 1}:
+                found.add(one)
+                found.table()
+
+
+class RefusedError(Exception):
+    """A refusal in the words that are promised."""
+
+
+def sweep(data: bytes, folder: Path) -> None:
+    """Read what a sweep's directory is."""
+    sweeps(folder)
+    (folder / "sweep" / "sweep.json").write_bytes(data)
+    try:
+        assert Store(folder / "sweep", TOLD, 2).block_size >= 1
+    except ValueError as error:
+        if "sweep.json is damaged (" in str(error) or "holds another sweep: " in str(error):
+            raise RefusedError from error
+        raise
 
 
 class Reader(NamedTuple):
@@ -165,6 +220,7 @@ READERS = {
     "checkpoint": Reader(checkpoint, (CheckpointError, ResumeError)), "config": Reader(config, (CheckpointError,)),
     "lock": Reader(lock, (LockedError,)), "pickled": Reader(pickled, BAD_DATA), "binary": Reader(binary, BAD_DATA),
     "archive": Reader(archive, BAD_DATA), "block": Reader(block, (DamagedBlockWarning,)),
+    "sweep": Reader(sweep, (RefusedError,)),
 }
 
 
@@ -274,63 +330,6 @@ def main() -> None:
     signal.signal(signal.SIGPROF, late)
     name, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     print(json.dumps(fuzz(name, count, seed)))
-
-
-# The committed inputs -------------------------------------------------------------------------------------------------
-
-
-def write_corpus(folder: Path = CORPUS) -> None:
-    """Write the inputs from which the others are made: what the writers write, small."""
-    import pickle
-    import tarfile
-
-    from xpnet import Network, mlp
-    from xpnet.backend import Device
-    from xpnet.blocks import Block
-
-    def put(name: str, **contents: bytes) -> None:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for own, content in contents.items():
-            (folder / name / own).write_bytes(content)
-
-    with tempfile.TemporaryDirectory() as scratch:
-        here = Path(scratch)
-        plain = mlp(3, [2], 2, batch_norm=True, standardize=True)
-        arrays = {name: a for part in plain.allocate((), Device(), "float32") for name, a in part.views.items()}
-        Network(plain, arrays).save(here / "network")
-        Network(plain, arrays).to_npz(here / "npz")
-        put("network", network=(here / "network").read_bytes())
-        put("npz", network=(here / "npz").read_bytes())
-        stopped(make(here / "run", seed=[1, 2]), 7)
-        parts = [(here / "run" / "checkpoints" / "step-00000007" / name).read_bytes()
-                 for name in ("arrays.safetensors", "state.json", "manifest.json")]
-        put("checkpoint", as_written=joined(0, *parts), with_a_manifest_that_fits=joined(1, *parts))
-    put("config", config=json.dumps({"steps": 24, "arguments": [
-        "--data", "synthetic", "--hidden", "8,5", "--batch-norm", "--initializer", "normal:1e-2", "--l2", "0.1",
-        "--optimizer", "sgd", "--momentum", "0.9", "--schedule", "cyclic", "--epochs", "4", "--out", "run"]}).encode())
-    put("lock", lock=json.dumps({"host": "here", "pid": 1, "started": "7"}).encode(), empty=b"")
-    import numpy as np
-
-    with tempfile.TemporaryDirectory() as scratch:
-        kept = Store(Path(scratch), {"a": 1}, 2)
-        state, columns = {"W1": np.zeros((2, 3, 1), "float32")}, {"step": np.asarray([0, 7])}
-        kept.save(Block((0, 1), state, columns, np.zeros((7, 2), "float32"), {1: (3, "why")}), 7)
-        put("block", block=next((Path(scratch) / "blocks").iterdir()).read_bytes())
-    x, y = [[k % 256 for k in range(3072)]] * ROWS, [3, 9]
-    rows = b"".join(bytes([label, *image]) for label, image in zip(y, x, strict=True))
-    put("binary", batch=rows)
-    told = {b"batch_label": b"training batch 1 of 5", b"labels": y, b"data": np.asarray(x, np.uint8),
-            b"filenames": [b"a.png", b"b.png"]}
-    put("pickled", **{f"protocol_{p}": pickle.dumps(told, p) for p in range(5)})
-    for mode, layout, content in ((1, _cifar10.LAYOUTS[0], rows), (3, _cifar10.LAYOUTS[1], pickle.dumps(told, 2))):
-        tar = io.BytesIO()
-        with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as file:
-            for name in layout.batches:
-                member = tarfile.TarInfo(f"{layout.folder}/{name}")
-                member.size = len(content)
-                file.addfile(member, io.BytesIO(content))
-        put("archive", **{f"{layout.name}_tar": bytes([mode]) + tar.getvalue(),
-                          f"{layout.name}_gz": bytes([mode - 1]) + gzip.compress(tar.getvalue(), 9, mtime=0)})
 
 
 if __name__ == "__main__":
