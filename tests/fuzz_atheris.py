@@ -1,8 +1,8 @@
 """The readers under atheris, which follows what code an input reaches: ``python fuzz_atheris.py [READER ...]``.
 
-Without readers, all of them, one after the other. libFuzzer's options, like ``-runs=100000``, go with them; a minute for each
-reader by default. It begins with the committed corpus, and writes nothing to it: an input that broke something is kept
-in the working directory, where its name is said.
+Without readers, all of them, one after the other. Options of libFuzzer, like ``-runs=100000``, go with them; a minute
+for each reader by default. It begins with the committed corpus, and writes nothing to it: an input that broke something
+is kept in the working directory, where its name is said.
 """
 
 from __future__ import annotations
