@@ -1,13 +1,15 @@
 """Write docs/robustness.md: runs that are killed, broken and damaged, and readers that are fed with nonsense.
 
-Run: python docs/make_robustness.py (about an hour on two cores; --kills, --inputs and --epochs for less of it). What
-each part came to is kept in --work, and not done again there.
+Run: python docs/make_robustness.py (about half an hour on two cores). It is made of parts of a few minutes, whose
+results are kept in --work and not made again there: --parts lists them or makes some, and without it what is missing
+is made and the page is written.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import json
 import os
 import platform
@@ -54,13 +56,14 @@ Made by `python docs/make_robustness.py` on {machine}.
 ## Killed
 
 {kills} kills with SIGKILL at random moments of real trainings (`xpnet train`, {steps} updates, an evaluation and a
-checkpoint at every seventh), each gone on with by `--resume` until it ended. Then the SHA-256 of the weights, of the
-history, of the last checkpoint's arrays (the optimiser's moments among them) and of the predictions for the test images
-were compared with those of the same training undisturbed.
+checkpoint at every seventh; `xpnet sweep`, half as many), each gone on with by `--resume`, or the same sweep again,
+until it ended. Then the SHA-256 of the weights, of the history, of the last checkpoint's arrays (with the optimiser's
+moments) or the sweep's blocks and tables, and of the predictions for the test images were compared with those of the
+same training undisturbed.
 
 {kill_table}
 
-What the trainings were at when they were killed, as far as their directories tell: {moments}. Beside these, the tests
+What they were at when they were killed, as their directories tell: {moments}. Beside these, the tests
 kill a training in each of the {calls} system calls that write a checkpoint (`tests/test_kill.py`).
 
 ## Left out
@@ -113,13 +116,15 @@ def table(header: list[str], rows: list[list[Any]]) -> str:
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
-def killed(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Kill trainings until there were so many kills."""
-    stormed, left, seed = [], arguments.kills, 0
+def killed(arguments: argparse.Namespace, part: int) -> dict[str, Any]:
+    """Kill a training, or several, until there were so many kills."""
+    stormed, left = [], arguments.kills // PARTS + (part < arguments.kills % PARTS)
     moments: collections.Counter[str] = collections.Counter()
+    jobs = [*kills.JOBS, *kills.SWEEPS]
+    job, seed = jobs[part % len(jobs)], 100 * part
     while left:
-        job = list(kills.JOBS)[seed % len(kills.JOBS)]
-        found = kills.storm(job, arguments.steps, min(left, -(-arguments.kills // 8)), arguments.work / "storm", seed)
+        steps = arguments.steps if job in kills.JOBS else arguments.steps // 2
+        found = kills.storm(job, steps, left, arguments.work / f"storm{part}", seed)
         stormed.append([job, found.kills, found.problems])
         moments += found.moments
         left -= found.kills
@@ -148,7 +153,7 @@ def broken(arguments: argparse.Namespace) -> dict[str, Any]:
     """Have each call fail, and damage each file."""
     found: dict[str, Any] = {"faults": [], "damages": []}
     undisturbed = result(fit(make()))
-    calls = [call for call in faults.CALLS if call not in (("rename", 2), ("fsync", 5))]
+    calls = [call for call in faults.CALLS if call not in faults.REPLACING]
     for (call, count), (word, code) in [(c, e) for c in calls for e in faults.CODES.items()]:
         found["faults"].append([f"{call} {count}", word, *_one_fault(call, count, code, undisturbed)])
     for name in faults.FILES:
@@ -196,16 +201,13 @@ def _same(again: xpnet.Trainer, undisturbed: Any) -> str:
     return "yes"
 
 
-def fuzzed(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Fuzz each reader in a process of its own."""
-    rows = []
-    for name in fuzz_readers.READERS:
-        done = subprocess.run(  # noqa: S603 - our own script
-            [sys.executable, fuzz_readers.__file__, name, str(arguments.inputs), "1"], capture_output=True, text=True,
-            check=True)
-        rows.append(json.loads(done.stdout))
-        print(rows[-1], flush=True)
-    return rows
+def fuzzed(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Fuzz a reader in a process of its own."""
+    done = subprocess.run(  # noqa: S603 - our own script
+        [sys.executable, fuzz_readers.__file__, name, str(arguments.inputs), "1"], capture_output=True, text=True,
+        check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def timed(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -228,61 +230,87 @@ def timed(arguments: argparse.Namespace) -> dict[str, Any]:
                 times[name].append(once(Path(scratch) / f"{i}" if name == "kept" else None))
             print({name: values[-1] for name, values in times.items()}, flush=True)
         size = sum(path.stat().st_size for path in max((Path(scratch) / "0" / "checkpoints").iterdir()).iterdir())
-    ratios = np.asarray(times["kept"]) / np.asarray(times["plain"]) - 1
-    low, middle, high = (float(v) for v in np.quantile(ratios, (0.25, 0.5, 0.75)))
-    return {"plain": float(np.median(times["plain"])), "kept": float(np.median(times["kept"])), "overhead": middle,
-            "low": low, "high": high, "kilobytes": size / 1000, "writes": arguments.epochs + 1,
+    return {"times": times, "kilobytes": size / 1000, "writes": arguments.epochs + 1,
             "megabytes": sum(a.nbytes for split in (data.train, data.validation) for a in split) / 1e6}
 
 
-def done(work: Path, name: str, part: Callable[[argparse.Namespace], Any], arguments: argparse.Namespace) -> Any:
-    """Do a part, or read what it came to."""
-    path = work / f"{name}.json"
+def summed(costs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Give the medians over all timed rounds."""
+    plain, kept = (np.asarray([t for cost in costs for t in cost["times"][name]]) for name in ("plain", "kept"))
+    low, middle, high = (float(v) for v in np.quantile(kept / plain - 1, (0.25, 0.5, 0.75)))
+    return {"plain": float(np.median(plain)), "kept": float(np.median(kept)), "overhead": middle, "low": low,
+            "high": high, "rounds": len(plain), **{k: v for k, v in costs[0].items() if k != "times"}}
+
+
+PARTS = 10  # of the kills; of the timing there are two
+MADE: dict[str, Callable[[argparse.Namespace], Any]] = {
+    **{f"kills-{k}": functools.partial(killed, part=k) for k in range(PARTS)}, "controls": left_out, "faults": broken,
+    **{f"fuzz-{name}": functools.partial(fuzzed, name=name) for name in fuzz_readers.READERS},
+    "cost-0": timed, "cost-1": timed,
+}
+
+
+def made(part: str, arguments: argparse.Namespace) -> Any:
+    """Make a part, or read what it came to."""
+    path = arguments.work / f"{part}.json"
     if not path.exists():
-        path.write_text(json.dumps(part(arguments)), "utf-8")
+        path.write_text(json.dumps(MADE[part](arguments)), "utf-8")
     return json.loads(path.read_text("utf-8"))
 
 
 def main() -> None:
-    """Do all parts and write the page."""
+    """Make parts, or all of them and the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default, text in (("kills", 200, "of trainings"), ("steps", 3500, "updates of a training that is killed"),
                                 ("inputs", 100_000, "for each reader"), ("images", 45_000, "of the timed training"),
-                                ("epochs", 20, "of the timed training"), ("rounds", 7, "of the timed training")):
+                                ("epochs", 10, "of the timed training"), ("rounds", 4, "of each timed part")):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text}; {default} by default")
     parser.add_argument("--work", type=Path, help="directory for what the parts came to; a temporary one by default")
+    parser.add_argument("--parts", nargs="*", metavar="PART", help="make these, or list all, and write no page")
     parser.add_argument("--out", type=Path, default=HERE / "robustness.md")
     arguments = parser.parse_args()
+    if arguments.parts == []:
+        print("\n".join(MADE))
+        return
     with tempfile.TemporaryDirectory() as scratch:
         arguments.work = arguments.work or Path(scratch)
         arguments.work.mkdir(parents=True, exist_ok=True)
-        kill = done(arguments.work, "kills", killed, arguments)
-        control = done(arguments.work, "controls", left_out, arguments)
-        fault = done(arguments.work, "faults", broken, arguments)
-        fuzz = done(arguments.work, "fuzz", fuzzed, arguments)
-        cost = done(arguments.work, "cost", timed, arguments)
+        found = {part: made(part, arguments) for part in arguments.parts or MADE}
+    if arguments.parts:
+        print(json.dumps(found, indent=1))
+    else:
+        arguments.out.write_text(page(found, arguments), encoding="utf-8")
+
+
+def page(found: dict[str, Any], arguments: argparse.Namespace) -> str:
+    """Give the page of all parts."""
+    of = {kind: [value for part, value in found.items() if part.split("-")[0] == kind]
+          for kind in ("kills", "fuzz", "cost")}
     merged: dict[str, list[Any]] = {}
-    for job, count, problems in kill["rows"]:
-        row = merged.setdefault(job, [0, 0, []])
-        merged[job] = [row[0] + 1, row[1] + count, row[2] + problems]
-    arguments.out.write_text(TEXT.format(
+    moments: collections.Counter[str] = collections.Counter()
+    for kill in of["kills"]:
+        moments.update(kill["moments"])
+        for job, count, problems in kill["rows"]:
+            row = merged.setdefault(job, [0, 0, []])
+            merged[job] = [row[0] + 1, row[1] + count, row[2] + problems]
+    return TEXT.format(
         machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, NumPy "
                 f"{np.__version__}",
-        kills=sum(count for _, count, _ in kill["rows"]), steps=f"{arguments.steps:,}", calls=len(faults.CALLS),
+        kills=sum(count for _, count, _ in merged.values()), steps=f"{arguments.steps:,}", calls=len(faults.CALLS),
         kill_table=table(["training", "trainings", "kills", "lost, unreadable or different"],
                          [[job, n, count, "; ".join(p) or "none"] for job, (n, count, p) in merged.items()]),
-        moments=", ".join(f"{word} {count}" for word, count in sorted(kill["moments"].items(), key=lambda v: -v[1])),
-        control_table=table(["left out", "of a run", "with it", "without it"], control),
+        moments=", ".join(f"{word} {count}" for word, count in moments.most_common()),
+        control_table=table(["left out", "of a run", "with it", "without it"], found["controls"]),
         fault_table=table(["call", "fault", "named", "last good one intact", "went on to the same end"],
-                          fault["faults"]),
+                          found["faults"]["faults"]),
         damage_table=table(["file", "damage", "named", "the one before used", "went on to the same end"],
-                           fault["damages"]),
+                           found["faults"]["damages"]),
         inputs=arguments.inputs, memory=fuzz_readers.GIBIBYTES, seconds=fuzz_readers.SECONDS,
         fuzz_table=table(["reader", "inputs", "read", "refused", "failures", "slowest, ms", "peak memory, MiB"], [
             [r["reader"], f"{r['inputs']:,}", f"{r['read']:,}", f"{r['refused']:,}", "; ".join(r["failures"]) or "none",
-             f"{1000 * r['slowest']:.0f}", r["peak"]] for r in fuzz]),
-        images=arguments.images, rounds=arguments.rounds, epochs=arguments.epochs, **cost,
-    ), encoding="utf-8")
+             f"{1000 * r['slowest']:.0f}", r["peak"]] for r in of["fuzz"]]),
+        images=arguments.images, epochs=arguments.epochs, **summed(of["cost"]),
+    )
 
 
 if __name__ == "__main__":

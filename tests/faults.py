@@ -11,6 +11,7 @@ from typing import Any
 #: The calls of one ``write_directory`` over an existing directory: name, and the how-manieth of them.
 CALLS = [("mkdir", 1), ("open", 1), ("write", 1), ("fsync", 1), ("open", 2), ("write", 2), ("fsync", 2), ("open", 3),
          ("fsync", 3), ("fsync", 4), ("rename", 1), ("rename", 2), ("fsync", 5)]
+REPLACING = [("rename", 2), ("fsync", 5)]  # those of them that a new directory does without
 CODES = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EINTR": errno.EINTR}
 FILES = ("arrays.safetensors", "state.json", "manifest.json")
 

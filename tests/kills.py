@@ -26,6 +26,9 @@ JOBS = {
         "--hidden", "20,10", "--batch-norm", "--dropout", "0.1", "--optimizer", "adamw", "--lr", "1e-3",
         "--schedule", "cosine", "--dtype", "float64"],
 }
+#: Sweeps of two blocks: the same command goes on with them.
+SWEEPS = {"a sweep of 4 networks": ["--hidden", "20,10", "--batch-norm", "--momentum", "0.9", "--lr", "0.01", "--l2",
+                                    "1e-4,1e-2", "--seed", "0:2", "--block-size", "2"]}
 IMAGES = 600
 
 
@@ -52,11 +55,12 @@ class Storm(NamedTuple):
 
 def command(job: str, steps: int, run: Path, *, resume: bool) -> list[str]:
     """Give the command that begins a training, or goes on with it."""
-    if resume:
-        return [sys.executable, "-m", "xpnet", "train", "--resume", str(run), "--json"]
+    xpnet = [sys.executable, "-m", "xpnet"]
+    if resume and job in JOBS:
+        return [*xpnet, "train", "--resume", str(run), "--json"]
     return [
-        sys.executable, "-m", "xpnet", "train", "--data", "synthetic", "--images", str(IMAGES), "--batch-size", "50",
-        "--steps", str(steps), "--evaluate-every", "7", *JOBS[job], "--out", str(run), "--json",
+        *xpnet, "train" if job in JOBS else "sweep", "--data", "synthetic", "--images", str(IMAGES), "--batch-size",
+        "50", "--steps", str(steps), "--evaluate-every", "7", *{**JOBS, **SWEEPS}[job], "--out", str(run), "--json",
     ]
 
 
@@ -68,12 +72,16 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
 
 def outcome(run: Path) -> dict[str, str]:
     """Give hashes of everything that a training leaves: weights, history, optimiser, predictions."""
-    final = run / "checkpoints" / f"step-{max(steps_in(run)):08d}"
-    files = {"weights": run / "network.safetensors", "history": run / "history.jsonl",
-             "state": final / "arrays.safetensors"}
+    if (run / "sweep.json").exists():
+        files = {"weights": run / "best.safetensors", "history": run / "curves.json", "members": run / "members.csv",
+                 **{f"block {path.name}": path for path in (run / "blocks").iterdir()}}
+    else:
+        final = run / "checkpoints" / f"step-{max(steps_in(run)):08d}"
+        files = {"weights": run / "network.safetensors", "history": run / "history.jsonl",
+                 "state": final / "arrays.safetensors"}
     found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     images = datasets.load("synthetic", train=IMAGES).test.x
-    predictions: Any = Network.load(run / "network.safetensors").predict_proba(images)
+    predictions: Any = Network.load(files["weights"]).predict_proba(images)
     return found | {"predictions": hashlib.sha256(predictions.tobytes()).hexdigest()}
 
 
@@ -102,15 +110,17 @@ def storm(job: str, steps: int, kills: int, folder: Path, seed: int, longest: fl
         if "damaged" in said:
             result.problems.append(said)
     expected, found = outcome(calm), outcome(run)
-    result.problems.extend(f"{name} differ" for name in expected if found[name] != expected[name])
+    result.problems.extend(f"{name} differ" for name in {**expected, **found} if found.get(name) != expected.get(name))
     return result
 
 
 def _moment(run: Path, pid: int) -> str:
     """Tell from what a killed training left what it was at."""
-    if not (run / "checkpoints").is_dir():
+    names = [path.name for path in run.rglob("*")]
+    if "checkpoints" not in names:
         return "before the first checkpoint"
-    if any(path.name.startswith(".step") for path in (run / "checkpoints").iterdir()):
-        return "writing a checkpoint"
+    temporary = [name for name in names if name.startswith(".") and name.endswith(str(pid))]
+    if temporary:
+        return "writing a checkpoint" if temporary[0].startswith(".step") else "writing another file"
     held = f'"pid": {pid},' in (run / "lock").read_text("utf-8")
     return "training, evaluating or ending" if held else "starting or reading"
