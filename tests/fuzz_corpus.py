@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from fuzz_readers import CORPUS, ROWS, TRAINERS, joined, sweeps, unframed
+from matplotlib.image import imsave
 from runners import make, stopped
 
 from xpnet import Network, Trainer, mlp
@@ -51,6 +52,18 @@ def write_corpus(folder: Path = CORPUS, readers: Sequence[str] = ()) -> None:
     put("config", config=json.dumps({"steps": 24, "arguments": [
         "--data", "synthetic", "--hidden", "8,5", "--batch-norm", "--initializer", "normal:1e-2", "--l2", "0.1",
         "--optimizer", "sgd", "--momentum", "0.9", "--schedule", "cyclic", "--epochs", "4", "--out", "run"]}).encode())
+    put("toml", toml=b'data = "synthetic"\nhidden = [8, 5]\nbatch-norm = true\ninitializer = "normal:1e-2"\nl2 = 0.1\n'
+        b'optimizer = "sgd"\nmomentum = 0.9\nschedule = "cyclic"\nepochs = 4\nstandardize = false\nout = "run"\n')
+    rows = [{"step": i, "epoch": 0.5 * i, "lr": 0.1, "train_loss": 1.5, "train_accuracy": None} for i in range(3)]
+    put("tables", history=b"\0" + b"\n".join(json.dumps(row).encode() for row in rows),
+        table=b"\1" + json.dumps(rows).encode(), config=b"\2" + json.dumps(rows[0] | {"classes": ["a", "b"]}).encode())
+    x = np.arange(18, dtype="float32").reshape(2, 9)
+    for ending, write in (("npy", lambda to: np.save(to, x)), ("npz", lambda to: np.savez_compressed(to, x=x)),
+                          ("png", lambda to: imsave(to, x.reshape(2, 3, 3).astype("uint8"), format="png"))):
+        stream = io.BytesIO()
+        write(stream)
+        put(f"features-{ending}", features=stream.getvalue())
+    put("features-csv", features=b"a,b,c\n1,2.5,-3e4\n4,5,6\n")
     put("lock", lock=json.dumps({"host": "here", "pid": 1, "started": "7"}).encode(), empty=b"")
     with tempfile.TemporaryDirectory() as scratch:
         kept, stacked = sweeps(Path(scratch)), Trainer.stack(TRAINERS)

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from runners import fit, make
 
-from xpnet import Sweep, Trainer, datasets, mlp
+from xpnet import Sweep, Trainer, cli_config, datasets, inputs, kept, mlp
 from xpnet.backend import Device
 from xpnet.blocks import check
 from xpnet.checkpoint import CheckpointError, load_network, unpack
@@ -171,13 +171,13 @@ def sweeps(folder: Path) -> Store:
 
 def block(data: bytes, folder: Path) -> None:
     """Read a finished block of a sweep; after a first byte of 1, from two lines of JSON, with a digest that fits."""
-    kept, content = sweeps(folder), data[1:]
+    store, content = sweeps(folder), data[1:]
     if data[:1] == b"\1":
         of, _, rest = content.partition(b"\n")
         header, _, arrays = rest.partition(b"\n")
         with contextlib.suppress(Exception):
             own = json.loads(of)
-            own |= {"identity": kept.identity}
+            own |= {"identity": store.identity}
             of = json.dumps({**own, "sha256": _digest(own, unpack(framed(header, arrays)))}).encode()
         with contextlib.suppress(Exception):
             header = json.dumps({"__metadata__": {"block": of.decode()}, **json.loads(header)}).encode()
@@ -186,7 +186,7 @@ def block(data: bytes, folder: Path) -> None:
     found = Sweep(POINTS, TRAINERS, ["train_loss"], "train_loss", Device(), 2)
     with warnings.catch_warnings():
         warnings.simplefilter("error", DamagedBlockWarning)
-        for one in kept.load(7, lambda block: check(block, TRAINERS, ["train_loss"], 7)):
+        for one in store.load(7, lambda block: check(block, TRAINERS, ["train_loss"], 7)):
             if set(one.members) == {0, 1}:
                 found.add(one)
                 found.table()
@@ -208,6 +208,27 @@ def sweep(data: bytes, folder: Path) -> None:
         raise
 
 
+def toml(data: bytes, folder: Path) -> None:
+    """Read options from a TOML file."""
+    (folder / "run.toml").write_bytes(data)
+    arguments = argparse.Namespace(config=folder / "run.toml", given=[], command="train")
+    with contextlib.redirect_stderr(io.StringIO()):
+        cli_config.resolve(arguments, _train_parser())
+
+
+def features(ending: str, data: bytes, folder: Path) -> None:
+    """Read features from a file."""
+    (folder / f"features.{ending}").write_bytes(data)
+    assert inputs.read(folder / f"features.{ending}").ndim == 2
+
+
+def tables(data: bytes, folder: Path) -> None:
+    """Read a run's history, a sweep's table, or a run's configuration, as the first byte says."""
+    path = folder / "config.json"
+    path.write_bytes(data[1:])
+    {b"\0": kept.history, b"\1": kept.objects}.get(data[:1], lambda path: kept.config(path.parent))(path)
+
+
 class Reader(NamedTuple):
     """A reader, and how it may refuse an input."""
 
@@ -220,7 +241,10 @@ READERS = {
     "checkpoint": Reader(checkpoint, (CheckpointError, ResumeError)), "config": Reader(config, (CheckpointError,)),
     "lock": Reader(lock, (LockedError,)), "pickled": Reader(pickled, BAD_DATA), "binary": Reader(binary, BAD_DATA),
     "archive": Reader(archive, BAD_DATA), "block": Reader(block, (DamagedBlockWarning,)),
-    "sweep": Reader(sweep, (RefusedError,)),
+    "sweep": Reader(sweep, (RefusedError,)), "toml": Reader(toml, (cli_config.ConfigError, SystemExit)),
+    "tables": Reader(tables, (CheckpointError,)),
+    **{f"features-{ending}": Reader(functools.partial(features, ending), (inputs.InputError,))
+       for ending in ("npy", "npz", "csv", "png")},
 }
 
 
