@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import signal
 from pathlib import Path
 from typing import Any, NoReturn
@@ -154,6 +155,15 @@ def test_sigterm_says_how_to_go_on(
     assert "xpnet sweep: ended by SIGTERM: 0 of 1 networks were done up to update 6; " in capsys.readouterr().err
     monkeypatch.undo()
     assert [max(steps_in(path)) for path in (tmp_path / "runs").iterdir()] == [4]
+
+
+def test_a_lock_that_was_left_is_taken_over_in_a_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text(json.dumps({"host": platform.node(), "pid": 2**30, "started": "1"}), "utf-8")
+    assert run("--out", str(tmp_path)) == 0
+    said = capsys.readouterr().err
+    assert said.startswith(f"xpnet sweep: {tmp_path / 'lock'}: process {2**30} on ")
+    assert said.endswith("ended without letting go of this run; taken over\n")
+    assert said.count("\n") == 1
 
 
 def test_a_fallback_to_the_cpu_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,6 +231,6 @@ def test_there_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_warnings_are_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with cli_train._warnings_in_a_line():
+    with cli_train.warnings_in_lines("train"):
         warnings.warn("this and that", ResumeWarning, stacklevel=1)
     assert capsys.readouterr().err == "xpnet train: this and that\n"

@@ -108,7 +108,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    with interrupted_by_sigterm() as signals:
+    with interrupted_by_sigterm() as signals, cli_train.warnings_in_lines("sweep"):
         try:
             result, text = cli_sweep.run(arguments)
         except KeyboardInterrupt as error:

@@ -27,10 +27,11 @@ from .optimizers import SGD, Adam, AdamW
 from .runs import Checkpoints, ResumeWarning, steps_in
 from .schedules import Constant, Cosine, CyclicLR, Step
 from .storage import DamagedError, read_file, read_json, replace_file
+from .store import DamagedBlockWarning
 from .summary import layers
 from .training import Trainer
 
-__all__ = ["add_arguments", "read_config", "run"]
+__all__ = ["add_arguments", "read_config", "run", "warnings_in_lines"]
 
 _PIXELS = 3072  # bytes of an image
 
@@ -113,7 +114,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
               "optimizer": describe(optimizer), "schedule": describe(schedule), "l2": a.l2,
               "batch_size": a.batch_size, "steps": steps, "seed": a.seed, "dtype": a.dtype, "device": device.name,
               "arguments": a.saved}
-    with _warnings_in_a_line(), contextlib.ExitStack() as held:
+    with warnings_in_lines("train"), contextlib.ExitStack() as held:
         if checkpoints:
             a.out.mkdir(parents=True, exist_ok=True)
             held.enter_context(checkpoints.lock)
@@ -213,13 +214,13 @@ def read_config(path: Path, parser: argparse.ArgumentParser) -> tuple[argparse.N
 
 
 @contextlib.contextmanager
-def _warnings_in_a_line() -> Iterator[None]:
+def warnings_in_lines(command: str) -> Iterator[None]:
     """Write what is worth knowing to the standard error, without the place in the source."""
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        print(f"xpnet train: {message}", file=sys.stderr)
+        print(f"xpnet {command}: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
-        for category in (DivergenceWarning, ResumeWarning, StaleLockWarning):
+        for category in (DamagedBlockWarning, DivergenceWarning, ResumeWarning, StaleLockWarning):
             warnings.simplefilter("always", category)
         yield
