@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from test_sweep import data, make
 
-from xpnet import Adam, Network, Sweep, Trainer, store, sweep
+from xpnet import Adam, Network, Sweep, Trainer, runs, store, sweep
 from xpnet import blocks as blocks_module
 from xpnet.blocks import Block, check
 from xpnet.locks import LockedError, RunLock
-from xpnet.runs import ResumeWarning, steps_in
+from xpnet.runs import CheckpointWriteError, ResumeWarning, steps_in
 from xpnet.store import DamagedBlockWarning, Store
 
 pytestmark = pytest.mark.backends("numpy")
@@ -258,6 +258,25 @@ def test_the_checkpoints_of_another_block_are_not_used(tmp_path: Path) -> None:
     with pytest.warns(ResumeWarning, match="order_seed was 7, and is 0 here: these networks go on from update 0"):
         long(tmp_path / "part")
     long(tmp_path / "whole")
+    same_files(tmp_path / "whole", tmp_path / "part")
+
+
+def test_a_full_disk_in_the_middle_of_a_block_loses_no_more_than_an_evaluation(tmp_path: Path) -> None:
+    long(tmp_path / "whole")
+    write, written = runs.write_directory, []
+
+    def full(path: Path, files: Any) -> None:
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        written.append(path)
+        write(path, files)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "write_directory", full)
+        with pytest.raises(CheckpointWriteError, match=r"the disk is full: .* is step-00000010"):
+            long(tmp_path / "part")
+    assert (tmp_path / "part" / "sweep.json").exists()
+    assert updates(tmp_path / "part") == 35
     same_files(tmp_path / "whole", tmp_path / "part")
 
 

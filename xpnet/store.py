@@ -104,8 +104,9 @@ class Store:
                              "remove this one")
 
     def let_go(self) -> None:
-        """Leave a new directory to whatever sweep comes, if it holds no block: nothing is lost with it."""
-        if self.directory and self._new and not any(self.directory.glob("blocks/*.safetensors")):
+        """Leave a new directory to whatever sweep comes, if it holds nothing of this one."""
+        if self.directory and self._new and not any(
+                any(self.directory.glob(kept)) for kept in ("blocks/*.safetensors", "runs/*/checkpoints/step-*")):
             (self.directory / _TOLD).unlink(missing_ok=True)
 
     def load(self, until: int, check: Callable[[Block], None] | None = None) -> Iterator[Block]:
