@@ -124,7 +124,7 @@ def killed(arguments: argparse.Namespace, part: int) -> dict[str, Any]:
     job, seed = jobs[part % len(jobs)], 100 * part
     while left:
         steps = arguments.steps if job in kills.JOBS else arguments.steps // 2
-        found = kills.storm(job, steps, left, arguments.work / f"storm{part}", seed)
+        found = kills.storm(job, steps, left, arguments.work / f"storm{part}", seed, longest=3.5)
         stormed.append([job, found.kills, found.problems])
         moments += found.moments
         left -= found.kills
@@ -214,17 +214,17 @@ def timed(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train with and without checkpoints, in turns."""
     data = datasets.synthetic(train=arguments.images)
 
-    def once(run: Path | None) -> float:
+    def once(run: Path | None, epochs: int = arguments.epochs) -> float:
         network = xpnet.mlp(3072, [50, 50], 10, batch_norm=True, standardize=True)
         trainer = xpnet.Trainer(network, schedule=xpnet.CyclicLR(1e-5, 1e-1, 2250), l2=0.005,
                                 callbacks=[Checkpoints(run)] if run else [])
         begin = time.perf_counter()
-        trainer.fit(*data.train, epochs=arguments.epochs, validation=data.validation)
+        trainer.fit(*data.train, epochs=epochs, validation=data.validation)
         return time.perf_counter() - begin
 
     times: dict[str, list[float]] = {"plain": [], "kept": []}
     with tempfile.TemporaryDirectory(dir=arguments.work) as scratch:
-        once(None)
+        once(None, 1)
         for i in range(arguments.rounds):
             for name in ("plain", "kept") if i % 2 else ("kept", "plain"):
                 times[name].append(once(Path(scratch) / f"{i}" if name == "kept" else None))
@@ -242,11 +242,11 @@ def summed(costs: list[dict[str, Any]]) -> dict[str, Any]:
             "high": high, "rounds": len(plain), **{k: v for k, v in costs[0].items() if k != "times"}}
 
 
-PARTS = 10  # of the kills; of the timing there are two
+PARTS = 10  # of the kills; of the timing there are four
 MADE: dict[str, Callable[[argparse.Namespace], Any]] = {
     **{f"kills-{k}": functools.partial(killed, part=k) for k in range(PARTS)}, "controls": left_out, "faults": broken,
     **{f"fuzz-{name}": functools.partial(fuzzed, name=name) for name in fuzz_readers.READERS},
-    "cost-0": timed, "cost-1": timed,
+    **{f"cost-{k}": timed for k in range(4)},
 }
 
 
@@ -263,7 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default, text in (("kills", 200, "of trainings"), ("steps", 3500, "updates of a training that is killed"),
                                 ("inputs", 100_000, "for each reader"), ("images", 45_000, "of the timed training"),
-                                ("epochs", 10, "of the timed training"), ("rounds", 4, "of each timed part")):
+                                ("epochs", 20, "of the timed training"), ("rounds", 2, "of each timed part")):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text}; {default} by default")
     parser.add_argument("--work", type=Path, help="directory for what the parts came to; a temporary one by default")
     parser.add_argument("--parts", nargs="*", metavar="PART", help="make these, or list all, and write no page")

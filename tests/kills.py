@@ -98,7 +98,7 @@ def storm(job: str, steps: int, kills: int, folder: Path, seed: int, longest: fl
         begun = (run / "config.json").exists()
         process = start(command(job, steps, run, resume=begun))
         if result.kills < kills:
-            time.sleep(chance.uniform(0.1, longest))
+            time.sleep(chance.uniform(0.2, longest))
             process.kill()
         _, said = process.communicate()
         if process.returncode == 0:
