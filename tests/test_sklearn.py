@@ -7,7 +7,9 @@ import os
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before SciPy is imported: the checks of array-API input need it
 
+import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -185,6 +187,18 @@ def test_the_search_ranks_as_scikit_learns(make: Any) -> None:
         assert getattr(mine, name) == getattr(theirs, name)
     assert mine.best_score_ == pytest.approx(theirs.best_score_)
     assert np.array_equal(mine.predict(x), theirs.predict(x))
+
+
+def test_the_benchmark_of_the_search_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import search
+
+    monkeypatch.setattr(search, "CASES", {"300 x 3, (4,)": (300, 3, (4,), 1)})
+    search.main(["--rounds", "1", "--cases", "300 x 3", "--out", str(tmp_path)])
+    seconds = json.loads((tmp_path / "search.json").read_text("utf-8"))["cases"]["300 x 3, (4,)"]["seconds"]
+    assert len(seconds) == 5
+    assert all(len(each) == 1 and each[0] > 0 for each in seconds.values())
+    assert "| GridSearch |" in (tmp_path / "search.md").read_text("utf-8")
 
 
 def test_scorers_of_scikit_learn_are_known_by_name() -> None:
