@@ -1,6 +1,7 @@
-"""What tox cannot know by itself: which backends this machine can have.
+"""What tox cannot know by itself: which backends and which browser this machine can have.
 
-PyTorch is wanted as its CPU build, which the public index does not carry for Linux, and CuPy needs a GPU.
+PyTorch is wanted as its CPU build, which the public index does not carry for Linux, CuPy needs a GPU, and the tests of
+the page need Chromium.
 What cannot be had is left out with the reason and the remedy, unless ``XPNET_REQUIRE`` names it.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 
 from tox.execute.request import StdinSource
@@ -18,6 +20,8 @@ from tox.tox_env.errors import Fail, Skip
 # Elsewhere than on Linux the public index's build is the one without CUDA.
 TORCH = "torch==2.13.0+cpu" if sys.platform == "linux" else "torch==2.13.0"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+#: What the tests of the page run, and the packages of Debian that have it.
+BROWSER = {"chromium": "chromium", "chromedriver": "chromium-driver"}
 PROBE = "from xpnet import Device; Device.backend('cupy')"
 
 
@@ -29,12 +33,15 @@ def last_words(tox_env: ToxEnv, *command: str) -> str:
 
 @impl
 def tox_before_run_commands(tox_env: ToxEnv) -> None:
-    """Install PyTorch and try the GPU, where the environment is about them."""
+    """Install PyTorch, look for Chromium and try the GPU, where the environment is about them."""
     factors = tox_env.conf.name.split("-")
     required = os.environ.get("XPNET_REQUIRE", "").split(",")
     if "torch" in factors and (why := last_words(tox_env, "-m", "pip", "install", "--quiet", TORCH)):
         why = f"{TORCH} cannot be installed ({why}); try PIP_EXTRA_INDEX_URL={CPU_INDEX} tox"
         raise Fail(why) if "torch" in required else Skip(why)
+    if "browser" in factors and (absent := [name for name in BROWSER if not shutil.which(name)]):
+        why = f"there is no {' and no '.join(absent)}; on Debian: apt-get install {' '.join(BROWSER.values())}"
+        raise Fail(why) if "browser" in required else Skip(why)
     if "cupy" in factors and "cupy" not in required and (why := last_words(tox_env, "-P", "-c", PROBE)):
         if not why.startswith("xpnet.backend.DeviceError"):
             raise Fail(f"CuPy that does not work should be a DeviceError, and is {why}")

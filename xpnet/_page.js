@@ -19,6 +19,7 @@ const number = (cell) => Number((cell.dataset.sort ?? "nan").replace("inf", "Inf
 const isEmpty = (cell) => cell.classList.contains("none") || cell.dataset.sort === "nan";
 const rank = (cell) => (isEmpty(cell) ? 2 : cell.dataset.sort === undefined ? 1 : 0);
 function compare(a, b) {
+  if (rank(a) === 2) return 0;
   if (rank(a) === 0) return Math.sign(number(a) - number(b)) || 0;
   return a.textContent.localeCompare(b.textContent, undefined, { numeric: true });
 }
@@ -163,7 +164,10 @@ function chart(figure) {
     view = high - low === whole[1] - whole[0] && !y ? null : { ...fit(low, high), ...(y && { y }) };
     redraw();
   }
-  const zoom = (factor, x) => show(x - (x - shown.x[0]) * factor, x + (shown.x[1] - x) * factor);
+  function zoom(factor, x) {  // from where it is going, which the next frame will show
+    const [low, high] = (view ?? fit()).x;
+    show(x - (x - low) * factor, x + (high - x) * factor);
+  }
   const restore = () => { view = null; redraw(); };
   const where = ({ clientX, clientY }, frame = svg.getBoundingClientRect()) =>
     ({ x: clientX - frame.left, y: clientY - frame.top });

@@ -359,7 +359,8 @@ def _cell(value: object, spec: str, right: bool) -> str:
         written = (spec if "{" in spec else f"{{:{spec}}}").format(value)
         return f'<td class="num" data-sort="{float(value)!r}">{_escape(written)}</td>'
     text = str(value)
-    return f'<td class="text{" long" if len(text) > 24 else ""}">{_escape(text)}</td>'
+    size = " long longer" if len(text) > 120 else " long" if len(text) > 24 else ""
+    return f'<td class="text{size}">{_escape(text)}</td>'
 
 
 def _finite(value: float | None) -> float | None:
