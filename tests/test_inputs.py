@@ -173,6 +173,9 @@ def test_more_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(InputError, match="more than the 1,000 that are read"):
         inputs.read(tmp_path / "x.npz")
+    (tmp_path / "x.csv").write_bytes(b"1\n" * 32)
+    with pytest.raises(InputError, match="has 64 bytes, more than the 62 that are read"):
+        inputs.read(tmp_path / "x.csv")
 
 
 def test_what_is_packed_is_read_back() -> None:

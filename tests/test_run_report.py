@@ -171,6 +171,7 @@ def test_there_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 HOSTILE = "</script><script>alert(1)</script>"
 CHANGES = {
     "run/history.jsonl": [
+        '{"step": 1, "a": 2}\n{"step": 2, "b": 2}',
         "", "{", "[1]", '{"step": "x"}', '{"step": null}', '{"a": 1}', f'{{"step": 1{"0" * 400}}}',
         '{"step": 1, "train_loss": [1]}'],
     "run/config.json": ["[]", "[" * 5000], "run/network.safetensors": ["x"],

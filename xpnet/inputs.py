@@ -37,10 +37,10 @@ def read(path: str | Path, key: str | None = None) -> Features:
     Parameters
     ----------
     path : path
-        A file of at most a quarter of the free memory. ``.npy`` holds an array (n, features), or (features,) for one
-        example; ``.npz`` one such, or several of which ``key`` names one; ``.csv`` and ``.txt`` a line of numbers for
-        each example, with or without a line of names above; ``.png`` an image, whose pixels become a row: red, green
-        and blue, each row by row, 0 to 255, or grey.
+        A file of at most a quarter of the free memory, of CSV a 64th. ``.npy`` holds an array (n, features), or
+        (features,) for one example; ``.npz`` one such, or several of which ``key`` names one; ``.csv`` and ``.txt`` a
+        line of numbers for each example, with or without a line of names above; ``.png`` an image, whose pixels become
+        a row: red, green and blue, each row by row, 0 to 255, or grey.
     key : str, optional
         The array of an npz file.
 
@@ -65,9 +65,9 @@ def read(path: str | Path, key: str | None = None) -> Features:
     if reader is None:
         raise InputError(f"{path}: expected a name that ends in {', '.join(readers)}, got "
                          f"{path.suffix or 'no ending'!r}; an array is saved with numpy.save(path, x)")
-    free = Device().free_memory()
+    free, text = Device().free_memory(), reader is csv  # a number in a line takes up to forty times its text
     try:
-        return reader(read_file(path.resolve(), free // 4 if free else 2**34))
+        return reader(read_file(path.resolve(), free // (64 if text else 4) if free else 2**34))
     except (DamagedError, InputError) as error:
         raise InputError(f"{path}: {error}") from error
 

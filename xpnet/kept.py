@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .backend import Device
-from .checkpoint import CheckpointError
+from .checkpoint import CheckpointError, readable
 from .convert import load_npz
 from .network import Network
 from .runs import steps_in
@@ -19,7 +19,7 @@ CONFIG = "config.json"
 #: The trained network of a run, and the best one of a sweep.
 NETWORKS = ("network.safetensors", "best.safetensors")
 _HIGHEST = 1e300  # of a number in a table
-_LARGEST = 2**27  # bytes of a table
+_LARGEST = 2**27  # bytes of a table, and a hundredth of the free memory: JSON in memory is thirty times as large
 
 
 def config(folder: Path) -> dict[str, Any]:
@@ -91,8 +91,10 @@ def history(path: Path) -> dict[str, list[Any]]:
         If it is damaged.
     """
     try:
-        lines = read_file(path, _LARGEST).decode().splitlines()
+        lines = read_file(path, min(_LARGEST, readable() // 32)).decode().splitlines()
         rows = [read_json(line.encode(), path.name) for line in lines]
+        if any(row.keys() != rows[0].keys() for row in rows):  # else columns times rows may be without measure
+            raise ValueError("its lines have different columns")
     except (DamagedError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -109,7 +111,7 @@ def objects(path: Path) -> list[dict[str, Any]]:
         If it is damaged, or something else.
     """
     try:
-        found = json.loads(read_file(path, _LARGEST))
+        found = json.loads(read_file(path, min(_LARGEST, readable() // 32)))
     except (DamagedError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     if not isinstance(found, list) or not found or any(type(row) is not dict for row in found):
