@@ -1,33 +1,43 @@
 """Minibatches: which examples an update sees is a function of (order seed, update), nothing else.
 
-They are prepared a few at a time, and on the host in a thread, while BLAS works on those before.
+They are prepared when they are asked for, in memory that is used again. A thread that prepares them ahead was slower:
+it takes a core from the wide products, or the interpreter from the many small operations between them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from . import random
-from .backend import Array, Device, assign
+from .backend import Array, Device, assign, namespace
 from .losses import Loss, SoftmaxCrossEntropy
 
-__all__ = ["Batches", "blocks", "fill", "moments"]
+__all__ = ["Batches", "blocks", "fill", "moments", "repeated"]
 
-AHEAD = 4  # batches prepared at a time: the thread is woken less often
-
+REPEATED = 4  # rows standardised in one go
 
 def blocks(n: int, size: int = 1000) -> list[slice]:
     """Cut ``n`` examples into slices of at most ``size`` (one empty slice where there are none)."""
     return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
 
 
+def repeated(scaling: tuple[Array, Array] | None) -> tuple[Array, Array] | None:
+    """Give offset and scale per feature as ``fill`` takes them: several times in a row."""
+    return tuple(namespace(a).tile(a, (REPEATED,)) for a in scaling) if scaling else None  # type: ignore[return-value]
+
+
 def fill(room: Array, x: Array, scaling: tuple[Array, Array] | None) -> Array:
-    """Write ``x`` of any real dtype into ``room``, standardised: ``(x - offset) * scale``."""
+    """Write ``x`` of any real dtype into ``room``, standardised: ``(x - offset) * scale``.
+
+    Broadcasting a vector over few long rows takes NumPy two thirds of the time that it takes over many short ones.
+    """
     assign(room, x)
     if scaling:
-        room -= scaling[0]
-        room *= scaling[1]
+        n, k = room.shape
+        at_once = REPEATED if n % REPEATED == 0 else 1
+        rows = namespace(room).reshape(room, (n // at_once, at_once * k), copy=False)
+        rows -= scaling[0][: at_once * k]
+        rows *= scaling[1][: at_once * k]
     return room
 
 
@@ -90,12 +100,11 @@ class Batches:
         rest = self.n % self.size
         self.per_epoch: int = self.n // self.size + (rest >= at_least and rest > 0)
         self.start = 0
-        self._x, self._labels, self._seed, self._device, self._scaling = x, labels, seed, device, scaling
+        self._x, self._labels, self._seed, self._device = x, labels, seed, device
+        self._scaling = repeated(scaling)
         self._encode = (loss or SoftmaxCrossEntropy()).encoder(outputs, device, dtype)
-        # Batches are written over those before the last: a fresh megabyte costs more in page faults than its
-        # arithmetic.
-        rows = min(AHEAD * self.size, self.n)
-        self._rooms = [device.empty((rows, x.shape[1]), dtype) for _ in range(2)]
+        # Every batch is written over the one before: a fresh megabyte costs more in page faults than its arithmetic.
+        self._room = device.empty((self.size, x.shape[1]), dtype)
         self._epoch = -1
 
     @property
@@ -106,34 +115,14 @@ class Batches:
     def run(self, first: int, until: int) -> Iterator[tuple[Array, Array]]:
         """Give features (size, features) and targets (size, outputs) of updates first to until - 1.
 
-        A batch is valid until the next but ``AHEAD - 1`` is taken: its memory is used again.
+        A batch is valid until the next is asked for: its memory is used again.
         """
-        first, until = first - self.start, until - self.start
-        chunks: list[tuple[int, int, Array]] = []
-        while first < until:
-            stop = min(until, first + AHEAD, (first // self.per_epoch + 1) * self.per_epoch)
-            chunks.append((first, stop, self._rooms[len(chunks) % 2]))
-            first = stop
-        if not self._device.is_host:
-            for chunk in chunks:
-                yield from self._prepare(*chunk)
-            return
-        with ThreadPoolExecutor(1) as thread:
-            coming = thread.submit(self._prepare, *chunks[0])
-            for following in [*chunks[1:], None]:
-                ready = coming.result()
-                if following:
-                    coming = thread.submit(self._prepare, *following)
-                yield from ready
-
-    def _prepare(self, first: int, until: int, room: Array) -> list[tuple[Array, Array]]:
-        """Gather, convert and scale the batches of some updates of one epoch, in ``room``."""
         xp, size = self._device.xp, self.size
-        epoch, i = divmod(first, self.per_epoch)
-        if epoch != self._epoch:
-            self._order = self._device.asarray(random.permutation(self._seed, epoch, self.n))
-            self._epoch = epoch
-        rows = self._order[i * size : min((i + until - first) * size, self.n)]
-        x = fill(room[: rows.shape[0], :], xp.take(self._x, rows, axis=0), self._scaling)
-        targets = self._encode(xp.take(self._labels, rows, axis=0))
-        return [(x[part, :], targets[part, :]) for part in blocks(rows.shape[0], size)]
+        for update in range(first - self.start, until - self.start):
+            epoch, i = divmod(update, self.per_epoch)
+            if epoch != self._epoch:
+                self._order = self._device.asarray(random.permutation(self._seed, epoch, self.n))
+                self._epoch = epoch
+            rows = self._order[i * size : min((i + 1) * size, self.n)]
+            x = fill(self._room[: rows.shape[0], :], xp.take(self._x, rows, axis=0), self._scaling)
+            yield x, self._encode(xp.take(self._labels, rows, axis=0))

@@ -56,10 +56,11 @@ def _computes(library: Any) -> bool:
 
 
 def _add_product(library: Any, w: np.ndarray, x: np.ndarray, d: np.ndarray, keep: float, factor: float = 1.0) -> None:
-    """Change ``w`` (k, m) to ``keep * w + factor * x.T @ d`` for x (n, k) and d (n, m), all in C order."""
+    """Change ``w`` (k, m) to ``keep * w + factor * x.T @ d`` for x (n, k) and d (n, m): d in any order, w and x in C."""
     (k, m), n = w.shape, x.shape[0]
+    turn, wide = (_NO, m) if d.flags.c_contiguous else (_YES, n)
     product = library.scipy_cblas_sgemm64_ if w.dtype == np.float32 else library.scipy_cblas_dgemm64_
-    product(_ROW_MAJOR, _YES, _NO, k, m, n, factor, x.ctypes.data, k, d.ctypes.data, m, keep, w.ctypes.data, m)
+    product(_ROW_MAJOR, _YES, turn, k, m, n, factor, x.ctypes.data, k, d.ctypes.data, wide, keep, w.ctypes.data, m)
 
 
 def found() -> bool:
@@ -89,7 +90,7 @@ class Descent:
         self.factor: Any = 1.0
         self._blas = _library()
 
-    def add_product(self, x: np.ndarray, d: np.ndarray) -> None:
+    def add_product(self, x: np.ndarray, d: np.ndarray) -> Descent:
         """Take the gradient ``x.T @ d`` of inputs x (n, in) and output gradients d (n, out)."""
         keep, factor = self.keep, self.factor
         if isinstance(keep, np.ndarray):
@@ -98,8 +99,11 @@ class Descent:
         if isinstance(factor, np.ndarray):
             d = d * self._columns(factor)
             factor = 1.0
-        x, d = (np.ascontiguousarray(a, dtype=self.w.dtype) for a in (x, d))
+        x = np.ascontiguousarray(x, dtype=self.w.dtype)
+        if d.dtype != x.dtype or not (d.flags.c_contiguous or d.flags.f_contiguous):
+            d = np.ascontiguousarray(d, dtype=x.dtype)
         _add_product(self._blas, self.w, x, d, keep, factor)
+        return self
 
     def _columns(self, of_models: np.ndarray) -> np.ndarray:
         """Give a value per column, of values (models, 1)."""

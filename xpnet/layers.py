@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .backend import Array, add_gradient, constant, is_complex, namespace, real
+from .backend import Array, add_gradient, constant, is_complex, matmul, namespace, product, real
 from .hyper import PerModel, at_least_1, check_range
 from .initializers import He, Initializer
 
@@ -117,9 +117,13 @@ class Layer:
         raise NotImplementedError
 
 
-def batch_sum(x: Array, factor: float = 1.0) -> Array:
-    """Sum over the batch and multiply by ``factor``, keeping the axis: (..., n, k) to (..., 1, k)."""
-    return constant(x, (1, x.shape[-2]), factor) @ x
+def batch_total(x: Array, out: Array | None = None) -> Array:
+    """Sum over the batch, (..., n, k) to (..., k), written to ``out`` where it is given."""
+    ones = constant(x, (1, x.shape[-2]), 1.0)
+    if out is None:
+        return (ones @ x)[..., 0, :]
+    matmul(ones, x, out[..., None, :])
+    return out
 
 
 def row(a: Array) -> Array:
@@ -184,18 +188,18 @@ class Linear(Layer):
         """Give ``x @ W + b`` for x (..., n, in)."""
         W, b = arrays
         shared = x.ndim == 2 and W.ndim > 2
-        z = apart(x @ side_by_side(W), W.shape) if shared else x @ W
+        z = apart(product(x, side_by_side(W)), W.shape) if shared else product(x, W)
         z = z + row(b)
 
         def pullback(dz: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
-            dx = dz @ W.mT if wrt_input else None  # before W changes, if it takes its gradient at once
-            to = into[0] if into else None
+            dx = product(dz, W.mT) if wrt_input else None  # before W changes, if it takes its gradient at once
+            to, db = into or (None, None)
             if shared:
                 dW = add_gradient(side_by_side(to) if hasattr(to, "shape") else to, x, side_by_side(dz))
                 dW = apart(dW, dz.shape) if hasattr(dW, "shape") else dW
             else:
                 dW = add_gradient(to, x, dz)
-            return dx, (dW, batch_sum(dz)[..., 0, :])
+            return dx, (dW, batch_total(dz, db))
 
         return z, pullback, ()
 
@@ -235,8 +239,8 @@ class BatchNorm(Layer):
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Normalise x (..., n, k) with the batch's statistics (train), else with the running ones."""
-        gamma, beta, mean, var = map(row, arrays)
-        n = x.shape[-2]
+        gamma, beta, mean, var = arrays
+        n, statistics = x.shape[-2], ()
         if train:
             if n < 2:
                 raise ValueError(
@@ -244,27 +248,27 @@ class BatchNorm(Layer):
                     "variance, and the output would be beta whatever the input. Use a batch_size of at least 2, "
                     "or train=False to use the running statistics"
                 )
-            mean = batch_sum(x, 1.0 / n)
-            centred = x - mean
-            var = batch_sum(centred * centred, 1.0 / n)
+            average = constant(x, (1, n), 1.0 / n)
+            centre = average @ x
+            centred = x - centre
+            spread = average @ (centred * centred)
+            statistics = own_shape(centre, mean), own_shape(spread, var)
         else:
-            centred = x - mean
-        inverse = 1.0 / namespace(x).sqrt(var + self.eps)
-        scale = gamma * inverse
-        y = centred * scale + beta
+            centred, spread = x - row(mean), row(var)
+        deviation = namespace(x).sqrt(spread + self.eps)
+        scale = row(gamma) / deviation
 
         def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
-            # With x_hat = centred * inverse:  dbeta = sum(dy),  dgamma = sum(dy x_hat),
-            # dx = gamma * inverse * (dy - mean(dy) - x_hat * mean(dy x_hat)).
-            dbeta = batch_sum(dy)
-            dgamma = batch_sum(dy * centred) * inverse
-            dx = dy
+            # With x_hat = centred / deviation:  dbeta = sum(dy),  dgamma = sum(dy x_hat),
+            # dx = scale * (dy - mean(dy) - x_hat * mean(dy x_hat)).
+            dbeta = batch_total(dy, into[1] if into else None)
+            dgamma = constant(x, (1, n), 1.0) @ (dy * centred) / deviation
             if train:
-                dx = dy - dbeta * (1.0 / n)
-                dx -= centred * (dgamma * inverse * (1.0 / n))
-            return dx * scale, (dgamma[..., 0, :], dbeta[..., 0, :])
+                dy = dy - row(dbeta) * (1.0 / n)
+                dy -= centred * (dgamma / deviation * (1.0 / n))
+            return dy * scale, (dgamma[..., 0, :], dbeta)
 
-        return y, pullback, (tuple(map(own_shape, (mean, var), arrays[2:])) if train else ())
+        return centred * scale + row(beta), pullback, statistics
 
 
 @layer
@@ -281,7 +285,7 @@ class ReLU(Layer):
             y = xp.maximum(x, constant(x, x.shape, 0.0))
 
         def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
-            return dy * xp.sign(real(y)), ()  # y is never negative: its sign is the slope
+            return dy * xp.astype(real(y) > 0, dy.dtype), ()
 
         return y, pullback, ()
 

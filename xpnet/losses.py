@@ -139,12 +139,17 @@ def loss(cls: type[Any]) -> type[Any]:
     return cls
 
 
+def class_sum(x: Array) -> Array:
+    """Sum over the classes, keeping the axis: (..., n, k) to (..., n, 1)."""
+    return x @ constant(x, (x.shape[-1], 1), 1.0)
+
+
 def _shifted_exp(outputs: Array) -> tuple[Array, Array, Array]:
     """Give the outputs less their largest, the exponentials and their sum; nothing overflows."""
     xp = namespace(outputs)
     shifted = outputs - xp.max(real(outputs), axis=-1, keepdims=True)
     exp = xp.exp(shifted)
-    return shifted, exp, exp @ constant(exp, (exp.shape[-1], 1), 1.0)  # a sum over the classes
+    return shifted, exp, class_sum(exp)
 
 
 def softmax(outputs: Array) -> Array:
@@ -195,8 +200,8 @@ class SoftmaxCrossEntropy:
         xp = namespace(outputs)
         shifted, exp, total = _shifted_exp(outputs)
         n = outputs.shape[-2]
-        right = xp.sum(shifted * targets, axis=(-2, -1))  # sum of the right classes' shifted outputs
-        value = (xp.sum(xp.log(total), axis=(-2, -1)) - right) * (1.0 / n)
+        each = xp.log(total) - class_sum(shifted * targets)
+        value = (constant(each, (1, n), 1.0 / n) @ each)[..., 0, 0]
 
         def pullback(factor: Any = 1.0) -> Array:
             return (exp / total - targets) * (factor * (1.0 / n))

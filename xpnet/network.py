@@ -15,7 +15,7 @@ from .initializers import He, Initializer
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
 from .losses import softmax
 
-__all__ = ["Network", "Sequential", "mlp"]
+__all__ = ["Network", "Sequential", "Wired", "mlp"]
 
 
 class Sequential:
@@ -202,41 +202,21 @@ class Sequential:
         statistics : list of array
             The batch's value of each running statistic, in the order of ``statistics``.
         """
-        pullbacks: list[Any] = []
-        statistics: list[Array] = []
-        drawn = 0
-        for layer, names in zip(self.layers, self._names, strict=True):
-            u = None
-            if layer.noisy and noise:
-                drawn += 1
-                u = noise[f"noise{drawn}"]
-            x, pull, batch = layer.forward(x, *[arrays[name] for name in names], train=train, noise=u)
-            pullbacks.append(pull)
-            statistics += batch
+        outputs, back, statistics = Wired(self, arrays).forward(x, train=train, noise=noise)
 
         def pullback(
             dy: Array, into: Mapping[str, Array] | None = None, wrt_input: bool = True
         ) -> tuple[Array | None, dict[str, Array]]:
-            gradients: dict[str, Array] = {}
-            dx: Array | None = dy
-            for i in range(len(pullbacks) - 1, -1, -1):
-                names = self._names[i][: len(self.layers[i].parameters)]
-                if not (wrt_input or i >= self._first):
-                    return None, gradients  # nobody needs what is left
-                to = [into[name] for name in names] if into else None
-                dx, own = pullbacks[i](dx, to, wrt_input or i > self._first)
-                for j, name in enumerate(names):
-                    if to and own[j] is not to[j]:
-                        to[j][...] = own[j]
-                    gradients[name] = own[j]
-            return dx, gradients
+            dx, found = back(dy, self.own(into) if into else None, wrt_input)
+            named = zip(self._names, found, strict=True)
+            return dx, {name: a for names, own in named for name, a in zip(names, own, strict=False)}
 
-        return x, pullback, statistics
+        return outputs, pullback, statistics
 
-    @property
-    def _first(self) -> int:
-        """Index of the first layer that has parameters: the pass back ends there."""
-        return next((i for i, layer in enumerate(self.layers) if layer.parameters), 0)
+    def own(self, arrays: Mapping[str, Array]) -> list[list[Array]]:
+        """Give each layer's parameters among ``arrays``, in its order."""
+        named = zip(self.layers, self._names, strict=True)
+        return [[arrays[name] for name in names[: len(layer.parameters)]] for layer, names in named]
 
     def config(self) -> dict[str, Any]:
         """Describe the network in plain values (JSON).
@@ -247,6 +227,56 @@ class Sequential:
             What files hold of the layers.
         """
         return {"in_features": self.in_features, "layers": [describe(layer) for layer in self.layers]}
+
+
+class Wired:
+    """A ``Sequential`` whose arrays are looked up once, for those who call it again and again.
+
+    Parameters
+    ----------
+    network : Sequential
+        The layers.
+    arrays : mapping of str to array
+        Parameters and running statistics by name; they may change in place.
+    """
+
+    def __init__(self, network: Sequential, arrays: Mapping[str, Array]) -> None:
+        named = zip(network.layers, network._names, strict=True)
+        self._rows = [(layer, [arrays[name] for name in names], layer.noisy) for layer, names in named]
+        # The pass back may end at the first layer that has parameters.
+        self._first = next((i for i, layer in enumerate(network.layers) if layer.parameters), 0)
+
+    def forward(
+        self, x: Array, *, train: bool = False, noise: Mapping[str, Array] | None = None
+    ) -> tuple[Array, Callable[..., tuple[Array | None, list[Sequence[Array]]]], list[Array]]:
+        """Do what ``Sequential.forward`` does, with a pullback that takes and gives lists, layer by layer."""
+        pullbacks: list[Any] = []
+        statistics: list[Array] = []
+        drawn = 0
+        for layer, arrays, noisy in self._rows:
+            u = None
+            if noisy and noise:
+                drawn += 1
+                u = noise[f"noise{drawn}"]
+            x, pull, batch = layer.forward(x, *arrays, train=train, noise=u)
+            pullbacks.append(pull)
+            statistics += batch
+
+        def pullback(
+            dy: Array, into: Sequence[Sequence[Array]] | None = None, wrt_input: bool = True
+        ) -> tuple[Array | None, list[Sequence[Array]]]:
+            found: list[Sequence[Array]] = [()] * len(pullbacks)
+            dx: Array | None = dy
+            for i in range(len(pullbacks) - 1, -1 if wrt_input else self._first - 1, -1):
+                to = into[i] if into else ()
+                dx, own = pullbacks[i](dx, to, wrt_input or i > self._first)
+                found[i] = own
+                for a, b in zip(to, own, strict=False):
+                    if a is not b:
+                        a[...] = b
+            return dx if wrt_input else None, found
+
+        return x, pullback, statistics
 
 
 def mlp(

@@ -11,20 +11,20 @@ from typing import Any
 
 from . import random
 from .backend import Array, Device, OutOfMemoryError, check_same_device, descent, from_dlpack, namespace, to_numpy
-from .batches import Batches, blocks, fill, moments
+from .batches import Batches, blocks, fill, moments, repeated
 from .callbacks import Callback
 from .divergence import DivergenceError, DivergenceWarning, check_finite, first_affected, flag
 from .history import History
 from .hyper import at_least_1, bind, check_range, describe, hosted, is_array, lengths, signature, stack
 from .layers import BatchNorm, Linear, Standardize
 from .losses import Loss, SoftmaxCrossEntropy, l2_penalty
-from .network import Network, Sequential, check_features
+from .network import Network, Sequential, Wired, check_features
 from .optimizers import SGD, Optimizer
 from .schedules import Constant, Schedule
 
 __all__ = ["DivergenceError", "Trainer"]
 
-BLOCK = 250  # rows evaluated at a time: their float32 pixels stay in the processor's cache
+BLOCK = 240  # rows evaluated at a time: their float32 pixels stay in the processor's cache
 LONG = 10_000  # updates between two looks at their losses, at most
 HALVINGS = 10  # of the rate in one run, at most
 
@@ -305,6 +305,10 @@ class Trainer:
         self._descent = descent(self._parameters.segments[0], self._trained.in_features) if plain else None
         if self._descent:
             self._into[self._trained.weights[0]] = self._descent
+        self._wired, self._to = Wired(self._trained, self.arrays), self._trained.own(self._into)
+        rules = zip(self._parameters.segments, self._gradients.segments, self._penalties, strict=True)
+        self._rules = [(w, g, {name: buffers.segments[i] for name, buffers in self._slots.items()}, l2)
+                       for i, (w, g, l2) in enumerate(rules) if i or not self._descent]
         rates = [1.0 - layer.momentum for layer, width in zip(network.layers, network.widths, strict=True)
                  if isinstance(layer, BatchNorm) for _ in layer.statistics for _ in range(width)]
         self._running_rate = device.asarray(rates, self.dtype)
@@ -346,18 +350,16 @@ class Trainer:
         array of shape (*models)
             The batch's mean loss before the update, on the device.
         """
-        outputs, pullback, statistics = self._trained.forward(self.arrays, x, train=True, noise=noise)
+        outputs, pullback, statistics = self._wired.forward(x, train=True, noise=noise)
         value, loss_pullback = self.loss.forward(outputs, targets)
         if self._descent:
             self._descent.keep, self._descent.factor = self._optimizer.linear(lr, self._penalties[0])
-        pullback(loss_pullback(), into=self._into, wrt_input=False)
+        pullback(loss_pullback(), self._to, False)
         for running in self._running.segments:  # one, or none without batch norm
             rate = self._running_rate if self.step else 1.0  # the first batch sets them
             running += rate * (namespace(running).concat(statistics, axis=-1) - running)
-        for i in range(1 if self._descent else 0, len(self._penalties)):
-            slots = {name: buffers.segments[i] for name, buffers in self._slots.items()}
-            self._optimizer.update(self._parameters.segments[i], self._gradients.segments[i], slots, lr,
-                                   self._penalties[i], self.step)
+        for w, g, slots, l2 in self._rules:
+            self._optimizer.update(w, g, slots, lr, l2, self.step)
         self.step += 1
         return value
 
@@ -603,10 +605,11 @@ class Trainer:
         with device.activate():
             encode = self.loss.encoder(self.architecture.out_features, device, self.dtype)
             room = device.empty((min(n, BLOCK), x.shape[1]), self.dtype)
+            scaling = repeated(self._scaling)
             for rows in blocks(n, BLOCK):
                 labels = y[rows, ...]
-                part = fill(room[: labels.shape[0], :], x[rows, :], self._scaling)
-                outputs, _, _ = self._trained.forward(self.arrays, part)
+                part = fill(room[: labels.shape[0], :], x[rows, :], scaling)
+                outputs, _, _ = self._wired.forward(part)
                 value, _ = self.loss.forward(outputs, encode(labels))
                 loss = loss + value * (labels.shape[0] / n)
                 tally = tally + self.loss.tally(outputs, labels)
