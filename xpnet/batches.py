@@ -23,7 +23,7 @@ def blocks(n: int, size: int = 1000) -> list[slice]:
 
 def repeated(scaling: tuple[Array, Array] | None) -> tuple[Array, Array] | None:
     """Give offset and scale per feature as ``fill`` takes them: several times in a row."""
-    return tuple(namespace(a).tile(a, (REPEATED,)) for a in scaling) if scaling else None  # type: ignore[return-value]
+    return tuple(namespace(a).tile(a, (REPEATED,)) for a in scaling) if scaling else None
 
 
 def fill(room: Array, x: Array, scaling: tuple[Array, Array] | None) -> Array:

@@ -56,7 +56,7 @@ def _computes(library: Any) -> bool:
 
 
 def _add_product(library: Any, w: np.ndarray, x: np.ndarray, d: np.ndarray, keep: float, factor: float = 1.0) -> None:
-    """Change ``w`` (k, m) to ``keep * w + factor * x.T @ d`` for x (n, k) and d (n, m): d in any order, w and x in C."""
+    """Change ``w`` (k, m) to ``keep * w + factor * x.T @ d`` for x (n, k) and d (n, m); w and x in C order."""
     (k, m), n = w.shape, x.shape[0]
     turn, wide = (_NO, m) if d.flags.c_contiguous else (_YES, n)
     product = library.scipy_cblas_sgemm64_ if w.dtype == np.float32 else library.scipy_cblas_dgemm64_

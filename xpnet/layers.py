@@ -240,7 +240,7 @@ class BatchNorm(Layer):
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Normalise x (..., n, k) with the batch's statistics (train), else with the running ones."""
         gamma, beta, mean, var = arrays
-        n, statistics = x.shape[-2], ()
+        n = x.shape[-2]
         if train:
             if n < 2:
                 raise ValueError(
@@ -252,9 +252,9 @@ class BatchNorm(Layer):
             centre = average @ x
             centred = x - centre
             spread = average @ (centred * centred)
-            statistics = own_shape(centre, mean), own_shape(spread, var)
+            statistics: tuple[Array, ...] = own_shape(centre, mean), own_shape(spread, var)
         else:
-            centred, spread = x - row(mean), row(var)
+            centred, spread, statistics = x - row(mean), row(var), ()
         deviation = namespace(x).sqrt(spread + self.eps)
         scale = row(gamma) / deviation
 

@@ -227,7 +227,7 @@ class SoftmaxCrossEntropy:
         """Give the function from class indices (n,) to one-hot rows (n, outputs)."""
         xp = device.xp
         one_hot = xp.eye(outputs, dtype=getattr(xp, dtype), device=device.native)
-        return lambda y: xp.take(one_hot, y, axis=0)
+        return lambda y: xp.take(one_hot, y, axis=1).mT  # the batch last in memory, as the outputs have it
 
     def tally(self, outputs: Array, y: Array) -> Array:
         """Count the examples whose largest output is the one that y (n,) says."""
