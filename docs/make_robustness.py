@@ -124,7 +124,7 @@ def killed(arguments: argparse.Namespace, part: int) -> dict[str, Any]:
     job, seed = jobs[part % len(jobs)], 100 * part
     while left:
         steps = arguments.steps if job in kills.JOBS else arguments.steps // 2
-        found = kills.storm(job, steps, left, arguments.work / f"storm{part}", seed, longest=3.5)
+        found = kills.storm(job, steps, left, arguments.work / f"storm{part}", seed)
         stormed.append([job, found.kills, found.problems])
         moments += found.moments
         left -= found.kills

@@ -98,7 +98,10 @@ def storm(job: str, steps: int, kills: int, folder: Path, seed: int, longest: fl
         begun = (run / "config.json").exists()
         process = start(command(job, steps, run, resume=begun))
         if result.kills < kills:
-            time.sleep(chance.uniform(0.2, longest))
+            anywhere = chance.random() < 0.2  # else after it has begun: starting takes long on a busy machine
+            while not anywhere and process.poll() is None and not _holds(run, process.pid):
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0.0, longest))
             process.kill()
         _, said = process.communicate()
         if process.returncode == 0:
@@ -122,5 +125,9 @@ def _moment(run: Path, pid: int) -> str:
     temporary = [name for name in names if name.startswith(".") and name.endswith(str(pid))]
     if temporary:
         return "writing a checkpoint" if temporary[0].startswith(".step") else "writing another file"
-    held = f'"pid": {pid},' in (run / "lock").read_text("utf-8")
-    return "training, evaluating or ending" if held else "starting or reading"
+    return "training, evaluating or ending" if _holds(run, pid) else "starting or reading"
+
+
+def _holds(run: Path, pid: int) -> bool:
+    """Tell whether a process has begun to write to a run."""
+    return (run / "lock").exists() and f'"pid": {pid},' in (run / "lock").read_text("utf-8")
