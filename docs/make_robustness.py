@@ -63,8 +63,13 @@ same training undisturbed.
 
 {kill_table}
 
-What they were at when they were killed, as their directories tell: {moments}. Beside these, the tests
-kill a training in each of the {calls} system calls that write a checkpoint (`tests/test_kill.py`).
+One in five came at most two seconds after its process began, the others at most two seconds after the process had taken
+the run's lock. What they hit, as the directories tell:
+
+{moment_table}
+
+Beside these, the tests kill a training in each of the {calls} system calls that write a checkpoint
+(`tests/test_kill.py`).
 
 ## Left out
 
@@ -282,6 +287,12 @@ def main() -> None:
         arguments.out.write_text(page(found, arguments), encoding="utf-8")
 
 
+def _does(name: str) -> str:
+    """Tell what a reader does, in its own words."""
+    read = fuzz_readers.READERS[name].read
+    return (getattr(read, "func", read).__doc__ or "").split(";")[0].rstrip(".").replace("|", "/")
+
+
 def page(found: dict[str, Any], arguments: argparse.Namespace) -> str:
     """Give the page of all parts."""
     of = {kind: [value for part, value in found.items() if part.split("-")[0] == kind]
@@ -299,16 +310,17 @@ def page(found: dict[str, Any], arguments: argparse.Namespace) -> str:
         kills=sum(count for _, count, _ in merged.values()), steps=f"{arguments.steps:,}", calls=len(faults.CALLS),
         kill_table=table(["training", "trainings", "kills", "lost, unreadable or different"],
                          [[job, n, count, "; ".join(p) or "none"] for job, (n, count, p) in merged.items()]),
-        moments=", ".join(f"{word} {count}" for word, count in moments.most_common()),
+        moment_table=table(["it was", "kills"], [list(found) for found in moments.most_common()]),
         control_table=table(["left out", "of a run", "with it", "without it"], found["controls"]),
         fault_table=table(["call", "fault", "named", "last good one intact", "went on to the same end"],
                           found["faults"]["faults"]),
         damage_table=table(["file", "damage", "named", "the one before used", "went on to the same end"],
                            found["faults"]["damages"]),
         inputs=arguments.inputs, memory=fuzz_readers.GIBIBYTES, seconds=fuzz_readers.SECONDS,
-        fuzz_table=table(["reader", "inputs", "read", "refused", "failures", "slowest, ms", "peak memory, MiB"], [
-            [r["reader"], f"{r['inputs']:,}", f"{r['read']:,}", f"{r['refused']:,}", "; ".join(r["failures"]) or "none",
-             f"{1000 * r['slowest']:.0f}", r["peak"]] for r in of["fuzz"]]),
+        fuzz_table=table(["reader", "what it does", "inputs", "read", "refused", "failures", "slowest, ms",
+                          "peak memory, MiB"], [
+            [r["reader"], _does(r["reader"]), f"{r['inputs']:,}", f"{r['read']:,}", f"{r['refused']:,}",
+             "; ".join(r["failures"]) or "none", f"{1000 * r['slowest']:.0f}", r["peak"]] for r in of["fuzz"]]),
         images=arguments.images, epochs=arguments.epochs, **summed(of["cost"]),
     )
 
