@@ -92,7 +92,8 @@ class Descent:
 
     def add_product(self, x: np.ndarray, d: np.ndarray) -> Descent:
         """Take the gradient ``x.T @ d`` of inputs x (n, in) and output gradients d (n, out)."""
-        keep, factor = self.keep, self.factor
+        # A number costs no pass over the matrix.
+        keep, factor = (v.item() if isinstance(v, np.ndarray) and v.size == 1 else v for v in (self.keep, self.factor))
         if isinstance(keep, np.ndarray):
             self.w *= self._columns(keep)
             keep = 1.0
