@@ -52,7 +52,8 @@ nitpick_ignore_regex = [
     ("py:class", r"xpnet\.(batches|blas|blocks|buffers|executors|plan|store|sweep_files)\..*|xpnet\.(.*\.)?_.*"),
 ]
 sphinx_gallery_conf = {
-    "examples_dirs": str(_gallery.EXAMPLES), "gallery_dirs": "gallery", "filename_pattern": r"/(table|figures)\d",
+    "examples_dirs": str(_gallery.EXAMPLES), "gallery_dirs": "gallery",
+    "filename_pattern": r"/(table\d|figures\d|pictures)",
     "ignore_pattern": r"^(_common|claims)\.py", "image_scrapers": ("_gallery.figures",),
     "reset_argv": "_gallery.arguments", "reset_modules": ("_gallery.shrink",), "reset_modules_order": "both",
     "within_subsection_order": "FileNameSortKey", "write_computation_times": False, "show_memory": False,

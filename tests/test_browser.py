@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 from conftest import names_in, optional
 
 from xpnet import datasets
+from xpnet.backend import Device
 from xpnet.cli import main
 from xpnet.report import Page
 
@@ -34,6 +36,14 @@ if absent := [name for name, path in PROGRAMS.items() if path is None]:
     if "browser" in names_in("XPNET_REQUIRE"):
         raise pytest.UsageError(f"the browser was asked for, and there is no {' and no '.join(absent)}")
     pytest.skip(f"no {' and no '.join(absent)} on PATH", allow_module_level=True)
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+if not EXAMPLES.is_dir():
+    pytest.skip("the examples are not beside the tests", allow_module_level=True)
+sys.path.insert(0, str(EXAMPLES))
+import _common  # noqa: E402
+import claims  # noqa: E402
+import reproduce_report  # noqa: E402
 
 OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -128,11 +138,18 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         caption="chart", x_label="update", y_label="value").chart(
         {"steep": (x, [10.0 ** (-v / 20) for v in x])}, caption="steep", x_label="update", y_label="value", log_y=True,
     ).write(place / "everything.html")
-    return {"run": place / "train" / "report.html", "sweep": place / "sweep" / "report.html",
+    job = _common.Job(data, place, True, Device(), 0, 1)
+    results = _common.describe(job)
+    for part in reproduce_report.PARTS.values():
+        results |= part(job)
+    results["claims"] = claims.judge(results)
+    reproduce_report.page(job, results).write(place / "examples.html")
+    return {"examples": place / "examples.html", "run": place / "train" / "report.html",
+            "sweep": place / "sweep" / "report.html",
             "everything": place / "everything.html"}
 
 
-NAMES = ("run", "sweep", "everything")
+NAMES = ("run", "sweep", "examples", "everything")
 
 # Layout ---------------------------------------------------------------------------------------------------------------
 
@@ -198,6 +215,15 @@ def test_what_the_page_of_a_run_says(browser: Browser, pages: dict[str, Path]) -
     assert browser.ask("document.querySelector('h2:last-of-type').getBoundingClientRect().top < innerHeight")
     assert all(browser.ask("[...document.images].map((image) => image.naturalWidth > 0 && image.alt !== '')"))
     assert browser.complaints() == []
+
+
+def test_the_page_of_the_examples_has_all_its_parts(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["examples"])
+    parts = [heading.text.partition(":")[0] for heading in browser.all("h2")]
+    assert parts == ["Claims", "Table 1", "Figures 1 to 4", "Table 2", "Figures 5 to 7", "How it was made"]
+    assert len(browser.all("tbody tr")) > 60
+    assert len(browser.all(".chart path")) > 4 * 4
+    assert len(browser.all("img")) == 9
 
 
 @pytest.mark.parametrize("name", NAMES)

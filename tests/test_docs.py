@@ -11,7 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import pytest
 from conftest import backends, optional
 
 import xpnet
+from xpnet import datasets
 from xpnet.cli import _parser, main
 from xpnet.layers import LAYERS
 
@@ -206,13 +207,38 @@ def test_files_and_pictures_exist() -> None:
     assert [link for link in linked if not (ROOT / link).exists()] == []
 
 
-def commands() -> list[str]:
+def commands(pages: Sequence[Path] = PAGES) -> list[str]:
     """Give the command lines of xpnet in the README and the docs."""
-    return [line for path in PAGES for line in re.findall(r"^    (xpnet .*)$", path.read_text("utf-8"), re.MULTILINE)]
+    return [line for path in pages for line in re.findall(r"^    (xpnet .*)$", path.read_text("utf-8"), re.MULTILINE)]
+
+
+@pytest.mark.usefixtures("apart")
+def test_the_commands_of_their_own_page_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = DOCS / "howto" / "command_line.md"
+    text, data = path.read_text("utf-8"), datasets.synthetic(train=60, validation=20, test=20)
+    files = [fence[2] for fence in FENCE.finditer(text) if fence[1] == "toml"]
+    for name, content in zip(("run.toml", "sweep.toml"), files, strict=True):
+        Path(name).write_text(content, "utf-8")
+    run(path.name, text)
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: data)
+    assert len(commands([path])) > 8
+    for line in commands([path]):
+        assert main(shlex.split(line, comments=True)[1:]) == 0, line
+    assert {"run", "run1", "sweep", "classes.csv", "classes.json", "probabilities.npy", "sweep.html"} <= {
+        found.name for found in Path().iterdir()}
+    told = re.findall(r"^    (run\.toml: .*)$", text, re.MULTILINE)
+    for wrong, line in zip(("batchnorm = true", 'hidden = "50,50"'), told, strict=True):
+        Path("run.toml").write_text(wrong, "utf-8")
+        capsys.readouterr()
+        assert main(["train", "--config", "run.toml"]) == 2
+        assert capsys.readouterr().err == f"xpnet train: error: {line}\n"
 
 
 def test_commands_are_the_command_lines_own() -> None:
-    assert {"train", "sweep", "gradcheck", "data", "devices"} <= {line.split()[1] for line in commands()}
+    known = {"train", "sweep", "predict", "report", "gradcheck", "data", "devices"}
+    assert known <= {line.split()[1] for line in commands()}
     for line in commands():
         _parser().parse_args(shlex.split(line, comments=True)[1:])
 

@@ -22,6 +22,7 @@ sys.path.insert(0, str(EXAMPLES))
 
 import _common  # noqa: E402
 import claims  # noqa: E402
+import pictures  # noqa: E402
 import reproduce_report  # noqa: E402
 
 KEYS = {"environment", "data", "gradient_check", "loss_curves", "lambda_search", "initialisation", "claims"}
@@ -87,6 +88,16 @@ def test_figures_and_page(written: tuple[Path, dict[str, Any]]) -> None:
     assert all(link.startswith(("data:", "#")) for link in links)
     assert all(row["claim"].replace("'", "&#x27;") in text for row in results["claims"])
     assert "synthetic" in text
+
+
+def test_the_pictures_show_why_small_weights_fail(tmp_path: Path) -> None:
+    job = _common.Job(datasets.synthetic(train=200, validation=60, test=60), tmp_path, True, xpnet.Device(), 0, 1)
+    results = pictures.run(job)
+    size = {(row["sigma"], row["batch_norm"]): row["mean_abs_output"] for row in results["activations"]}
+    assert size[1e-4, False] < 1e-20 < 1e-15 < size[1e-4, True]
+    assert size[1e-1, False] > 1e-6
+    for name in ("activations", "history", "weights", "mistakes"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_same_seed_gives_the_same_results(tmp_path: Path) -> None:

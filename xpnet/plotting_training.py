@@ -85,8 +85,8 @@ def sweep(
         places = [shift(float(x[k]), i) for k in here]
         spread = [(place, y) for place, k in zip(places, here, strict=True) for y in finite[k] if finite[k].size > 1]
         if spread:
-            axes.plot(*zip(*spread, strict=True), linestyle="none", marker="o", markersize=4, alpha=0.4,
-                      markeredgewidth=0, color=style["color"], zorder=2)
+            axes.plot(*zip(*spread, strict=True), linestyle="none", marker="o", markersize=4,
+                      markerfacecolor="white", color=style["color"], zorder=4)  # open, over the line of the interval
         middle = [interval(finite[k].tolist()) for k in here]
         axes.errorbar(
             places, [m.mean for m in middle], yerr=[m.margin if m.n > 1 else 0.0 for m in middle],
