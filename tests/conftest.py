@@ -2,7 +2,8 @@
 
 ``XPNET_BACKENDS=numpy,strict`` chooses backends; without it, numpy and strict run, and torch and cupy where
 they work. ``XPNET_REQUIRE=cupy`` makes an absent one an error. A backend that was asked for and does not work
-ends the run at once; one that was left out stands in the header with the reason.
+ends the run at once; one that was left out stands in the header with the reason. Tests without a device run where
+NumPy is among the backends, unless they are marked as being about others.
 """
 
 from __future__ import annotations
@@ -80,6 +81,20 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     """Name the backends that run, and those that do not, with the reason."""
     devices, left_out = backends()
     return [f"backends: {', '.join(devices)}"] + [f"left out: {name} ({why})" for name, why in left_out.items()]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what never leaves the host where NumPy was not chosen: it would do the same as with NumPy."""
+    devices = backends()[0]
+    left_out = []
+    for item in items:
+        marker = item.get_closest_marker("backends")
+        about = set(marker.args) if marker else {"numpy"}
+        if "device" not in getattr(item, "fixturenames", ()) and not about & set(devices):
+            left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -245,6 +245,7 @@ def test_torch_predicts_the_same_with_our_weights(device: Device, name: str) -> 
         assert_same(again.arrays, {name: np.array(to_numpy(a)) for name, a in network.arrays.items()})
 
 
+@pytest.mark.backends("numpy", "torch")  # it needs no device, and torch
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_we_predict_the_same_with_the_weights_of_torch(name: str) -> None:
     other = module(ARCHITECTURES[name])
@@ -390,6 +391,7 @@ def test_without_onnx_the_error_says_what_to_install(monkeypatch: pytest.MonkeyP
 # DLPack -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.backends("numpy", "torch")  # it needs no device, and torch
 def test_arrays_are_seen_through_dlpack_without_a_copy() -> None:
     network = trained(make(6, [4], 3))
     seen = np.from_dlpack(network.arrays["W1"])
@@ -400,6 +402,7 @@ def test_arrays_are_seen_through_dlpack_without_a_copy() -> None:
     assert network.arrays["W1"][0, 0] == 7.0
 
 
+@pytest.mark.backends("numpy", "torch")  # it needs no device, and torch
 def test_a_network_takes_arrays_through_dlpack() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     network = trained(make(6, [4], 3))

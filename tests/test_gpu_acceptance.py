@@ -240,6 +240,7 @@ def test_many_models_do_their_own_jobs() -> None:
     assert len({*losses[-1]}) == 3
 
 
+@pytest.mark.backends("numpy", "torch")  # it needs no device, and torch
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 @pytest.mark.parametrize("kind", ["eager", "graph"])
 def test_pytorch_does_the_same_job(kind: str) -> None:

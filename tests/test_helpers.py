@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers import HostReadError, assert_close, assert_same, blobs, difference, draw, eps, no_host_reads
@@ -16,6 +22,21 @@ def test_difference_sees_values_shapes_and_nan() -> None:
     assert difference([[1.0, -4.0]], a) == float("inf")
     assert difference([1.0, np.nan], a) == difference(a, [1.0, np.inf]) == float("inf")
     assert difference([2.0], [0.0]) == 2.0
+
+
+@pytest.mark.parametrize(("chosen", "about", "runs"), [
+    ("strict", "", False), ("strict", '@pytest.mark.backends("strict")', True), ("strict,numpy", "", True),
+])
+def test_tests_of_the_host_run_with_numpy_or_where_they_belong(
+    chosen: str, about: str, runs: bool, tmp_path: Path
+) -> None:
+    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
+    (tmp_path / "test_it.py").write_text(f"import pytest\n{about}\ndef test_it(): ...\ndef test_too(device): ...\n")
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)], check=True,
+                          env={**os.environ, "XPNET_BACKENDS": chosen}, cwd=tmp_path, capture_output=True, text=True)
+    count = len(chosen.split(",")) + runs
+    assert f"{count} passed" in done.stdout
+    assert ("1 deselected" in done.stdout) is not runs
 
 
 def test_assert_close_fails_on_a_difference() -> None:

@@ -46,9 +46,10 @@ CHECKED: dict[str, Any] = {
 EXPECTED = {"search": {"check_array_api_same_namespace": "names the best estimator"}}
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # the checks provoke many
-@pytest.mark.parametrize("case", CHECKED)
+@pytest.mark.backends("numpy", "torch")  # the checks bring arrays of the libraries that are here
+@pytest.mark.filterwarnings("ignore")  # they provoke many
+@pytest.mark.parametrize("case", [
+    name if name in ("classifier", "regressor") else pytest.param(name, marks=pytest.mark.slow) for name in CHECKED])
 def test_scikit_learns_checks_pass(case: str) -> None:
     found = estimator_checks.check_estimator(
         CHECKED[case], on_fail=None, on_skip=None, expected_failed_checks=EXPECTED.get(case, {}))
