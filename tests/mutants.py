@@ -66,8 +66,8 @@ MUTANTS = [
     ("schedules", "Constant", "return self.eta\n", "return 2 * self.eta\n"),
     ("initializers", "He", "math.sqrt(2.0 / fan_in)", "math.sqrt(1.0 / fan_in)"),
     ("initializers", "Xavier", "math.sqrt(2.0 / (fan_in + fan_out))", "math.sqrt(1.0 / (fan_in + fan_out))"),
-    ("training", "running statistics: rate", "rates = [1.0 - layer.momentum", "rates = [layer.momentum"),
-    ("training", "running statistics: first batch", "if self.step else 1.0", "if self.step >= 0 else 1.0"),
+    ("learner", "running statistics: rate", "rates = [1.0 - layer.momentum", "rates = [layer.momentum"),
+    ("learner", "running statistics: first batch", "if step else 1.0", "if step >= 0 else 1.0"),
 ]
 
 

@@ -28,6 +28,7 @@ import environments  # noqa: E402
 import growth  # noqa: E402
 import peers  # noqa: E402
 import sweep  # noqa: E402
+import whole_report  # noqa: E402
 from _cpu_job import COMPARED, Data, Job, accuracy, faults  # noqa: E402
 from _cpu_run import Peer, Session  # noqa: E402
 from _cpu_tables import Goal, ratio, summary, table  # noqa: E402
@@ -346,6 +347,32 @@ def test_the_tables_of_sweeps_count_per_model(tmp_path: Path) -> None:
     assert sweep.bend({1: 100, 2: 200, 3: 900}) > 0.1
     sweep.picture(found, tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").stat().st_size > 10_000
+
+
+# The whole report ---------------------------------------------------------------------------------------------------
+
+
+def test_the_updates_of_the_report_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "reproduce_report.py").write_text("""
+import sys
+import numpy as np
+import xpnet
+def main():
+    assert sys.argv[1:] == ["--out", sys.argv[2], "--data", "synthetic"], sys.argv
+    x, y = np.eye(8), np.arange(8) % 2
+    for seed in (3, [1, 2]):
+        network = xpnet.mlp(8, [50, 50], 2, batch_norm=True)
+        xpnet.Trainer(network, seed=seed, batch_size=4).fit(x, y, steps=5)
+    xpnet.Trainer(xpnet.mlp(8, [50, 50], 2), batch_size=4).fit(x, y, steps=2)
+    return 0
+""", encoding="utf-8")
+    monkeypatch.setattr(whole_report, "ROOT", tmp_path)
+    seen = {**os.environ, "PYTHONPATH": str(Path(xpnet.__file__).parents[1])}
+    monkeypatch.setattr(whole_report, "clean", lambda: seen)
+    seconds, counts = whole_report.reproduce(Path(sys.executable), None, tmp_path)
+    assert counts == {"H3+BN": 15, "H3": 2}
+    assert seconds > 0
 
 
 # Growth -------------------------------------------------------------------------------------------------------------

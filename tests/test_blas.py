@@ -33,7 +33,7 @@ def trained(job: str, dtype: str = "float64") -> tuple[Trainer, bool]:
     trainer = Trainer(options.pop("architecture"), **options)
     x, y = blobs(Device(), 60, 200, 3, spread=2.0)
     trainer.fit(x, y, steps=25)
-    return trainer, trainer._descent is not None
+    return trainer, trainer.learner.descent is not None
 
 
 @pytest.mark.skipif(not blas.found(), reason="this NumPy carries no BLAS that can be reached")
@@ -58,7 +58,7 @@ def test_only_plain_descent_takes_this_way() -> None:
     for options in ({"optimizer": SGD(0.9)}, {"device": "cpu", "dtype": "float32", "optimizer": SGD([0.0, 0.5])}):
         trainer = Trainer(BIG, **options)
         trainer.fit(x, y, steps=1)
-        assert trainer._descent is None
+        assert trainer.learner.descent is None
     small = Trainer(mlp(200, [5], 3))
     small.fit(x, y, steps=1)
     assert small._descent is None

@@ -221,11 +221,11 @@ def test_fit_predict_and_evaluate_leave_read_only_data_alone(device: Device) -> 
 @pytest.mark.parametrize("models", MODELS)
 def test_the_gradient_of_a_step_lands_in_its_buffers_without_new_large_arrays(device: Device, models: str) -> None:
     trainer, update = started(device, models, SGD())
-    segments = [*trainer._gradients.segments, *trainer._parameters.segments]
+    segments = [*trainer.learner.gradients.segments, *trainer.learner.parameters.segments]
     update()
     assert all(a is b for a, b in zip(
-        segments, [*trainer._gradients.segments, *trainer._parameters.segments], strict=True))
-    for name, view in trainer._parameters.views.items():
+        segments, [*trainer.learner.gradients.segments, *trainer.learner.parameters.segments], strict=True))
+    for name, view in trainer.learner.parameters.views.items():
         assert trainer.arrays[name] is view
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from . import random
-from .backend import Array, namespace
+from .backend import Array, namespace, to_numpy
 from .batches import Batches, blocks
 
 if TYPE_CHECKING:
     from .training import Trainer
 
-__all__ = ["DivergenceError", "DivergenceWarning", "NotFiniteError", "check_finite", "first_affected", "flag"]
+__all__ = ["DivergenceError", "DivergenceWarning", "NotFiniteError", "check_finite", "first_affected", "flag",
+           "keep_state", "look_for"]
 
+HALVINGS = 10  # of the rate in one run, at most
 _ROWS = 10_000  # looked at in one go: each is one answer from the device
 
 
@@ -50,6 +53,61 @@ def check_finite(x: Array, what: str) -> None:
                                  f"{what.rpartition(' ')[2]} for NaN and infinity, and fill them in or leave them out")
 
 
+def look_for(trainer: Trainer, losses: Any, first: int, batches: Batches, what: str = "loss") -> bool:
+    """Note each model's first non-finite loss among ``losses`` (updates, *models), and do as asked.
+
+    True if the trainer went back to where it was last evaluated.
+    """
+    models = trainer.models[0] if trainer.models else 1
+    for model in range(models):
+        row = losses.reshape(-1, models)[:, model]
+        finite = abs(row) < float("inf")  # false for NaN too
+        if not finite.all() and model not in trainer.diverged:
+            step = trainer.diverged[model] = first + int(finite.argmin())
+            rate = to_numpy(trainer._rate(step))
+            was = "were not finite" if what == "parameters" else f"was {row[finite.argmin()]}"
+            trainer.causes[model] = (
+                f"the {what} of {f'model {model}' if trainer.models else 'the network'} {was} at update "
+                f"{step} (learning rate {rate[model] if rate.ndim else rate:.3g})"
+            )
+    if not trainer.diverged or trainer.divergence == "freeze":
+        return False
+    model, made = min(trainer.diverged, key=lambda model: trainer.diverged[model]), trainer.step
+    cause = trainer.causes[model]
+    if trainer._kept:
+        where = first_affected(trainer, batches, trainer.diverged[model], model)  # and go back
+        cause += f"; not finite first: {where}" if where else ""
+    if trainer.divergence == "halve" and trainer._kept and len(trainer.halvings) < HALVINGS:
+        del trainer.history.batch_loss[len(trainer.history.batch_loss) - (made - trainer.step) :]
+        trainer.diverged, trainer.causes, trainer._unseen = {}, {}, 0
+        trainer.halvings.append(cause)
+        warnings.warn(f"{cause}; going back to update {trainer.step}, and on with half the rate", DivergenceWarning,
+                      stacklevel=4)
+        return True
+    other = ("go on without that model, with divergence='freeze'" if trainer.models else
+             f"look at the data: the rate was halved {len(trainer.halvings)} times" if trainer.halvings else
+             "go on at half the rate, with divergence='halve'")
+    raise DivergenceError(f"{cause}; lower the rate or the initial weights, or {other}; the network is as it was "
+                          f"at update {trainer.step}")
+
+
+def keep_state(trainer: Trainer) -> None:
+    """Go back with models that diverged, and keep the state of the others, to go back to."""
+    trainer._kept_step = trainer.step
+    if not trainer._kept:
+        trainer._kept = {name: namespace(a).asarray(a, copy=True) for name, a in trainer.state().items()}
+    own = {name: len(shape) for name, shape in trainer.architecture.shapes.items()}
+    for name, array in trainer.state().items():
+        kept = trainer._kept[name]
+        if not trainer.models or not trainer.diverged or array.ndim == own[name.rpartition(".")[2]]:
+            to, new = (array, kept) if trainer.diverged and not trainer.models else (kept, array)
+            to[...] = new
+            continue
+        for model in range(trainer.models[0]):
+            to, new = (array, kept) if model in trainer.diverged else (kept, array)
+            to[model, ...] = new[model, ...]
+
+
 def flag(trainer: Trainer) -> Array:
     """Give 0 for each model whose parameters and running statistics are finite, else NaN, of shape (*models)."""
     xp, total = trainer.network.device.xp, 0.0
@@ -70,13 +128,13 @@ def first_affected(trainer: Trainer, batches: Batches, until: int, model: int) -
         Such as ``"the outputs of layer 3, Linear(10), at update 17"``; empty where nothing was found.
     """
     device, layers = trainer.network.device, trainer.architecture.layers
-    behind = len(layers) - len(trainer._trained.layers)  # layers in front of those that are trained
+    behind = len(layers) - len(trainer.learner.trained.layers)  # layers in front of those that are trained
     kept, start = trainer._kept, trainer._kept_step
     trainer.restore(kept, start)
     found = ""
     with device.activate():
         for t, (x, targets) in zip(range(start, until + 1), batches.run(start, until + 1), strict=True):
-            shapes = trainer._trained.noise_shapes(x.shape[0])
+            shapes = trainer.learner.trained.noise_shapes(x.shape[0])
             noise = {name: device.asarray(random.uniform(trainer.seed, name, t, shape), trainer.dtype)
                      for name, shape in shapes.items()}
             found = _forward(trainer, x, noise, model, behind)
@@ -93,7 +151,7 @@ def first_affected(trainer: Trainer, batches: Batches, until: int, model: int) -
 
 def _forward(trainer: Trainer, x: Array, noise: dict[str, Array], model: int, behind: int) -> str:
     """Name the first layer whose outputs are not finite."""
-    network, drawn = trainer._trained, 0
+    network, drawn = trainer.learner.trained, 0
     for i, layer in enumerate(network.layers):
         drawn += layer.noisy
         arrays = [trainer.arrays[name] for name in network._names[i]]
@@ -105,8 +163,8 @@ def _forward(trainer: Trainer, x: Array, noise: dict[str, Array], model: int, be
 
 def _backward(trainer: Trainer, model: int) -> str:
     """Name the layer next to the output of which a gradient, or else a parameter or a statistic, is not finite."""
-    network = trainer._trained
-    for word, arrays in (("gradient", trainer._gradients.views), ("new value", trainer.arrays)):
+    network = trainer.learner.trained
+    for word, arrays in (("gradient", trainer.learner.gradients.views), ("new value", trainer.arrays)):
         for i in range(len(network.layers) - 1, -1, -1):
             for name in network._names[i]:
                 if name in arrays:

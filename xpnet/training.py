@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import random
-from .backend import Array, Device, OutOfMemoryError, check_same_device, descent, from_dlpack, namespace, to_numpy
-from .batches import Batches, blocks, fill, moments, repeated
+from .backend import Array, Device, check_same_device, from_dlpack, to_numpy
+from .batches import Batches
 from .callbacks import Callback
-from .divergence import DivergenceError, DivergenceWarning, check_finite, first_affected, flag
+from .divergence import DivergenceError, check_finite, flag, keep_state, look_for
 from .history import History
-from .hyper import at_least_1, bind, check_range, describe, hosted, is_array, lengths, signature, stack
-from .layers import BatchNorm, Linear, Standardize
-from .losses import Loss, SoftmaxCrossEntropy, l2_penalty
-from .network import Network, Sequential, Wired, check_features
+from .hyper import at_least_1, check_range, describe, hosted, is_array, lengths, signature, stack
+from .layers import BatchNorm
+from .learner import Learner
+from .losses import Loss, SoftmaxCrossEntropy
+from .network import Network, Sequential, check_features
 from .optimizers import SGD, Optimizer
 from .schedules import Constant, Schedule
 
 __all__ = ["DivergenceError", "Trainer"]
 
-BLOCK = 240  # rows evaluated at a time: their float32 pixels stay in the processor's cache
 LONG = 10_000  # updates between two looks at their losses, at most
-HALVINGS = 10  # of the rate in one run, at most
 
 
 class Trainer:
@@ -139,7 +136,7 @@ class Trainer:
         if divergence == "halve" and self.models:
             raise ValueError("divergence='halve' is for one network; several have 'freeze'")
         self.halvings: list[str] = []
-        self.arrays: dict[str, Array] = {}
+        self._learner: Learner | None = None
         self.data: dict[str, tuple[Array, Array]] = {}
         self.plan: dict[str, int] = {}
         self.stopping: bool = False
@@ -210,6 +207,11 @@ class Trainer:
                   "seed": [t.seed for t in trainers], "l2": [t.l2 for t in trainers]}
         return cls(architecture, **{**common, **options})
 
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """Parameters, running statistics and the input's scaling by name; none before ``fit`` begins."""
+        return self._learner.arrays if self._learner else {}
+
     def state(self) -> dict[str, Array]:
         """Give everything that changes as training goes on, by name: with ``step``, all that a run is.
 
@@ -221,8 +223,14 @@ class Trainer:
         dict of str to array
             On the trainer's device.
         """
-        moments = {f"{slot}.{name}": a for slot, buffers in self._slots.items() for name, a in buffers.views.items()}
-        return {**self.arrays, **moments}
+        return self.learner.state()
+
+    @property
+    def learner(self) -> Learner:
+        """The arrays, and what an update makes of them."""
+        if self._learner is None:
+            raise RuntimeError("this trainer has no network yet: call fit(x, y) first")
+        return self._learner
 
     def restore(self, state: Mapping[str, Any], step: int, device: Device | None = None) -> None:
         """Go back, or on, to a state that ``state()`` gave, of arrays of any library.
@@ -281,55 +289,14 @@ class Trainer:
         x : array of shape (n, features), optional
             The training features, for a network that standardises.
         """
-        self._check_memory(device)
+        self._learner = Learner(self.architecture, self.optimizer, self.loss, self.l2, models=self.models,
+                                seed=self.seed, device=device, dtype=self.dtype, x=x)
         self.device = device
-        network = self._network = self.architecture.bind(device, self.dtype)
-        # Batches come standardised: what is trained begins behind that layer.
-        first = int(isinstance(network.layers[0], Standardize))
-        self._trained = Sequential(network.in_features, network.layers[first:])
-        self._parameters, self._running, inputs = network.allocate(self.models, device, self.dtype)
-        self.arrays = {**self._parameters.views, **self._running.views, **inputs.views}
-        network.initialize(self.arrays, self.seed, device, self.dtype)
-        if x is not None and inputs.views:
-            self.arrays["offset1"][...], self.arrays["scale1"][...] = moments(x, device, self.dtype)
-        self._scaling = (self.arrays["offset1"], self.arrays["scale1"]) if first else None
-        self._gradients = self._parameters.like()
-        self._optimizer = bind(self.optimizer, device, self.dtype, axes=1)
-        self._slots = {name: self._parameters.like() for name in self._optimizer.slots}
-        self._l2: Any = device.asarray(self.l2, self.dtype) if is_array(self.l2) else float(self.l2)
-        factor = self._l2 if isinstance(self._l2, float) else self._l2[..., None]
-        self._penalties = [factor if names[0] in network.weights else None for names in self._parameters.names]
-        self._into: dict[str, Any] = dict(self._gradients.views)
-        # The first layer's weights are the largest array by far: plain descent needs no gradient array for it.
-        plain = hasattr(self._optimizer, "linear") and not self._slots and isinstance(self._trained.layers[0], Linear)
-        self._descent = descent(self._parameters.segments[0], self._trained.in_features) if plain else None
-        if self._descent:
-            self._into[self._trained.weights[0]] = self._descent
-        self._wired, self._to = Wired(self._trained, self.arrays), self._trained.own(self._into)
-        rules = zip(self._parameters.segments, self._gradients.segments, self._penalties, strict=True)
-        self._rules = [(w, g, {name: buffers.segments[i] for name, buffers in self._slots.items()}, l2)
-                       for i, (w, g, l2) in enumerate(rules) if i or not self._descent]
-        rates = [1.0 - layer.momentum for layer, width in zip(network.layers, network.widths, strict=True)
-                 if isinstance(layer, BatchNorm) for _ in layer.statistics for _ in range(width)]
-        self._running_rate = device.asarray(rates, self.dtype)
-
-    def _check_memory(self, device: Device) -> None:
-        """See that the arrays fit, before a system that promises more than it has ends the process."""
-        numbers = sum(math.prod(shape) for shape in self.architecture.shapes.values()) * math.prod(self.models)
-        copies = 3 + len(self.optimizer.slots)  # weights, gradients, how they were when last evaluated
-        needed, free = numbers * copies * (8 if self.dtype == "float64" else 4), device.free_memory()
-        if free is not None and needed > free:
-            raise OutOfMemoryError(
-                f"the network needs {needed:,} bytes on {device.name} ({numbers:,} numbers, {copies} times), {free:,} "
-                "are free: lower the widths of its layers or the number of models"
-            )
 
     @property
     def network(self) -> Network:
         """The network as it is now; its arrays change as training goes on."""
-        if not self.arrays:
-            raise RuntimeError("this trainer has no network yet: call fit(x, y) first")
-        return Network(self.architecture, self.arrays)
+        return Network(self.architecture, self.learner.arrays)
 
     def update(self, x: Array, targets: Array, lr: Any, noise: Mapping[str, Array] | None = None) -> Array:
         """Make one update, and give the minibatch's loss (*models) without waiting for it.
@@ -350,16 +317,7 @@ class Trainer:
         array of shape (*models)
             The batch's mean loss before the update, on the device.
         """
-        outputs, pullback, statistics = self._wired.forward(x, train=True, noise=noise)
-        value, loss_pullback = self.loss.forward(outputs, targets)
-        if self._descent:
-            self._descent.keep, self._descent.factor = self._optimizer.linear(lr, self._penalties[0])
-        pullback(loss_pullback(), self._to, False)
-        for running in self._running.segments:  # one, or none without batch norm
-            rate = self._running_rate if self.step else 1.0  # the first batch sets them
-            running += rate * (namespace(running).concat(statistics, axis=-1) - running)
-        for w, g, slots, l2 in self._rules:
-            self._optimizer.update(w, g, slots, lr, l2, self.step)
+        value = self.learner.update(x, targets, lr, noise, self.step)
         self.step += 1
         return value
 
@@ -477,7 +435,7 @@ class Trainer:
         normalises = any(isinstance(layer, BatchNorm) for layer in self.architecture.layers)
         return Batches(
             x, y, self.architecture.out_features, size=self.batch_size, seed=self.order_seed,
-            device=self.network.device, dtype=self.dtype, scaling=self._scaling, loss=self.loss,
+            device=self.network.device, dtype=self.dtype, scaling=self.learner.scaling, loss=self.loss,
             at_least=2 if normalises else 1,
         )
 
@@ -501,7 +459,7 @@ class Trainer:
         """Make updates until update ``until``, or until asked to stop, then look at their losses."""
         device, first, losses = self.network.device, self.step, []
         rates = self._rates(first, until)
-        shapes = self._network.noise_shapes(batches.size)
+        shapes = self.learner.network.noise_shapes(batches.size)
         try:
             for t, (x, targets) in zip(range(first, until), batches.run(first, until), strict=True):
                 noise = {name: device.asarray(random.uniform(self.seed, name, t, (x.shape[0], k)), self.dtype)
@@ -517,44 +475,7 @@ class Trainer:
         if self._unseen and (self.step == until or self.divergence != "freeze"):
             # A model is frozen at the same update whether or not the run was interrupted before.
             losses, self._unseen = self.history.batch_loss[-self._unseen :], 0
-            self._look_for_divergence(to_numpy(losses), self.step - len(losses), batches)
-
-    def _look_for_divergence(self, losses: Any, first: int, batches: Batches, what: str = "loss") -> bool:
-        """Note each model's first non-finite loss among ``losses`` (updates, *models), and do as asked.
-
-        True if the trainer went back to where it was last evaluated.
-        """
-        models = self.models[0] if self.models else 1
-        for model in range(models):
-            row = losses.reshape(-1, models)[:, model]
-            finite = abs(row) < float("inf")  # false for NaN too
-            if not finite.all() and model not in self.diverged:
-                step = self.diverged[model] = first + int(finite.argmin())
-                rate = to_numpy(self._rate(step))
-                was = "were not finite" if what == "parameters" else f"was {row[finite.argmin()]}"
-                self.causes[model] = (
-                    f"the {what} of {f'model {model}' if self.models else 'the network'} {was} at update "
-                    f"{step} (learning rate {rate[model] if rate.ndim else rate:.3g})"
-                )
-        if not self.diverged or self.divergence == "freeze":
-            return False
-        model, made = min(self.diverged, key=lambda model: self.diverged[model]), self.step
-        cause = self.causes[model]
-        if self._kept:
-            where = first_affected(self, batches, self.diverged[model], model)  # and go back
-            cause += f"; not finite first: {where}" if where else ""
-        if self.divergence == "halve" and self._kept and len(self.halvings) < HALVINGS:
-            del self.history.batch_loss[len(self.history.batch_loss) - (made - self.step) :]
-            self.diverged, self.causes, self._unseen = {}, {}, 0
-            self.halvings.append(cause)
-            warnings.warn(f"{cause}; going back to update {self.step}, and on with half the rate", DivergenceWarning,
-                          stacklevel=4)
-            return True
-        other = ("go on without that model, with divergence='freeze'" if self.models else
-                 f"look at the data: the rate was halved {len(self.halvings)} times" if self.halvings else
-                 "go on at half the rate, with divergence='halve'")
-        raise DivergenceError(f"{cause}; lower the rate or the initial weights, or {other}; the network is as it was "
-                              f"at update {self.step}")
+            look_for(self, to_numpy(losses), self.step - len(losses), batches)
 
     def _without_frozen(self, values: Any) -> Any:
         """Give measured values (..., *models) with NaN for models that are frozen."""
@@ -562,22 +483,6 @@ class Trainer:
             values = to_numpy(values).copy()
             values[..., list(self.diverged)] = float("nan")
         return values
-
-    def _keep_state(self) -> None:
-        """Go back with models that diverged, and keep the state of the others, to go back to."""
-        self._kept_step = self.step
-        if not self._kept:
-            self._kept = {name: namespace(a).asarray(a, copy=True) for name, a in self.state().items()}
-        own = {name: len(shape) for name, shape in self._network.shapes.items()}
-        for name, array in self.state().items():
-            kept = self._kept[name]
-            if not self.models or not self.diverged or array.ndim == own[name.rpartition(".")[2]]:
-                to, new = (array, kept) if self.diverged and not self.models else (kept, array)
-                to[...] = new
-                continue
-            for model in range(self.models[0]):
-                to, new = (array, kept) if model in self.diverged else (kept, array)
-                to[model, ...] = new[model, ...]
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Any]:
         """Give ``loss``, ``cost`` and what the loss measures beside (``accuracy``), as floats or arrays over models.
@@ -599,23 +504,7 @@ class Trainer:
         return self._evaluate(x, y)
 
     def _evaluate(self, x: Array, y: Array) -> dict[str, Any]:
-        device = self.network.device
-        n = x.shape[0]
-        loss, tally = 0.0, 0.0
-        with device.activate():
-            encode = self.loss.encoder(self.architecture.out_features, device, self.dtype)
-            room = device.empty((min(n, BLOCK), x.shape[1]), self.dtype)
-            scaling = repeated(self._scaling)
-            for rows in blocks(n, BLOCK):
-                labels = y[rows, ...]
-                part = fill(room[: labels.shape[0], :], x[rows, :], scaling)
-                outputs, _, _ = self._wired.forward(part)
-                value, _ = self.loss.forward(outputs, encode(labels))
-                loss = loss + value * (labels.shape[0] / n)
-                tally = tally + self.loss.tally(outputs, labels)
-            beside: Mapping[str, Array] = self.loss.score(tally, y)
-            cost = loss + l2_penalty(self._l2, [self.arrays[name] for name in self._network.weights])
-        found = {"loss": loss, "cost": cost, **beside}
+        found = self.learner.evaluate(x, y)
         return {name: to_numpy(v) if self.models else float(to_numpy(v)) for name, v in found.items()}
 
     def _measure(self, data: Mapping[str, tuple[Array, Array]], batches: Batches) -> bool:
@@ -625,15 +514,15 @@ class Trainer:
         row["lr"] = to_numpy(lr) if is_array(lr) else float(lr)
         found = {name: self._evaluate(x, y) for name, (x, y) in data.items()}
         for name, measured in found.items():
-            if self._look_for_divergence(to_numpy(measured["loss"]), self.step, batches, f"{name} loss"):
+            if look_for(self, to_numpy(measured["loss"]), self.step, batches, f"{name} loss"):
                 return False
             row |= {f"{name}_{key}": value for key, value in measured.items()}
         # A weight of -inf may hide behind a ReLU.
-        if self._look_for_divergence(to_numpy(flag(self)), self.step, batches, "parameters"):
+        if look_for(self, to_numpy(flag(self)), self.step, batches, "parameters"):
             return False
         row = {name: v if name in ("step", "epoch", "lr") else self._without_frozen(v) for name, v in row.items()}
         self.history.rows.append(row)
-        self._keep_state()
+        keep_state(self)
         self.stopped = len(self.diverged) == (self.models or (1,))[0]
         for callback in self.callbacks:
             self.stopped = bool(callback.on_evaluation(self, row)) or self.stopped
