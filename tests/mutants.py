@@ -21,7 +21,7 @@ MUTANTS = [
     ("layers", "Linear: dx", "dx = product(dz, W.mT) if", "dx = product(-dz, W.mT) if"),
     ("layers", "Linear: dW", "dW = add_gradient(to, x, dz)", "dW = add_gradient(to, x, dz * 1.001)"),
     ("layers", "Linear: dW of models that share x", "else to, x, side_by_side(dz))", "else to, x, side_by_side(-dz))"),
-    ("layers", "Linear: db", "(dW, batch_total(dz, db))", "(dW, batch_total(0.5 * dz, db))"),
+    ("layers", "Linear: db", "else batch_total(dz, db))", "else batch_total(0.5 * dz, db))"),
     ("layers", "Linear: bias", "z = z + row(b)", "z = z - row(b)"),
     ("layers", "BatchNorm: biased variance", "average @ (centred * centred)",
      "average @ (centred * centred) * (n / (n - 1))"),

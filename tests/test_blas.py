@@ -61,7 +61,7 @@ def test_only_plain_descent_takes_this_way() -> None:
         assert trainer.learner.descent is None
     small = Trainer(mlp(200, [5], 3))
     small.fit(x, y, steps=1)
-    assert small._descent is None
+    assert small.learner.descent is None
 
 
 @pytest.mark.skipif(not blas.found(), reason="this NumPy carries no BLAS that can be reached")

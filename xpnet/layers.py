@@ -2,8 +2,9 @@
 
 ``forward(x, *parameters, *statistics, train=..., noise=...)`` returns the output, a pullback, and what the
 batch says of the running statistics. ``pullback(dy, into=None, wrt_input=True)`` returns the gradient with
-respect to the input and those of the parameters, in their order. Arrays come in and go out by the names
-that the layer declares; a layer holds none.
+respect to the input and those of the parameters, in their order. ``into`` holds an array for each parameter,
+which may be written to, or None where nobody wants its gradient. Arrays come in and go out by the names that
+the layer declares; a layer holds none.
 
 Axes: the last is features, the one before it the batch, and those in front are independent models. No layer
 asks how many there are: it broadcasts. A parameter of shape (*models, ...) or a plain one will do.
@@ -199,7 +200,7 @@ class Linear(Layer):
                 dW = apart(dW, dz.shape) if hasattr(dW, "shape") else dW
             else:
                 dW = add_gradient(to, x, dz)
-            return dx, (dW, batch_total(dz, db))
+            return dx, (dW, None if into and db is None else batch_total(dz, db))
 
         return z, pullback, ()
 

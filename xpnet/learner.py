@@ -92,6 +92,12 @@ class Learner:
         self.descent = descent(self.parameters.segments[0], self.trained.in_features) if plain else None
         if self.descent:
             into[self.trained.weights[0]] = self.descent
+        # The gradient of a bias that batch norm cancels is 0. What rounding makes of it, Adam would blow up to the size
+        # of the rate.
+        trained = self.trained.layers
+        for layer, following, names in zip(trained, trained[1:], self.trained._names, strict=False):
+            if isinstance(layer, Linear) and isinstance(following, BatchNorm):
+                into[names[1]] = None
         self._wired, self._into = Wired(self.trained, self.arrays), self.trained.own(into)
         segments = zip(self.parameters.segments, self.gradients.segments, self._penalties, strict=True)
         self._segments = [(w, g, {name: buffers.segments[i] for name, buffers in self.slots.items()}, penalty)

@@ -272,7 +272,7 @@ class Wired:
                 dx, own = pullbacks[i](dx, to, wrt_input or i > self._first)
                 found[i] = own
                 for a, b in zip(to, own, strict=False):
-                    if a is not b:
+                    if a is not None and a is not b:
                         a[...] = b
             return dx if wrt_input else None, found
 

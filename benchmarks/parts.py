@@ -1,0 +1,169 @@
+"""Where the time of xpnet's update goes: each of its parts, beside the matrix products alone.
+
+    python benchmarks/parts.py
+
+Makes the operations of ``Trainer.fit`` one by one with a clock between them, for one network and for 8 models at once,
+in a process of its own each. Writes parts.json and parts.md in ``--out``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _cpu_job import NETWORKS, Data, Job
+from _cpu_numpy import Products
+from _cpu_run import clean
+from _cpu_tables import facts, machine, table
+from _gpu_section import write_json
+from environments import ROOT
+
+CASES = [(network, models) for network in ("H3+BN", "H9+BN") for models in (1, 8)]
+TEXT = """# Where the time of an update goes
+
+Made by `python benchmarks/parts.py`. {facts}
+
+Medians over {steps} updates, in microseconds per update and model, and shares of their sum; random
+images. "First layer" is the product of the {inputs} inputs with W1, and its gradient, which descent adds to W1 as
+it is formed. The parts include a clock reading each; `Trainer.fit` is the whole, timed without them.
+
+{rows}
+"""
+
+
+class Clock:
+    """Collects the microseconds between calls, by name."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, list[float]] = {}
+        self.one: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def tick(self, name: str) -> None:
+        """Count what passed since the last call for ``name``."""
+        now = time.perf_counter()
+        self.one[name] = self.one.get(name, 0.0) + 1e6 * (now - self.last)
+        self.last = time.perf_counter()
+
+    def next(self) -> None:
+        """End an update."""
+        for name, spent in self.one.items():
+            self.found.setdefault(name, []).append(spent)
+        self.one = {}
+
+
+def update(trainer: Any, x: Any, targets: Any, lr: Any, clock: Clock) -> None:
+    """Do what ``Learner.update`` does, with a clock."""
+    learner = trainer.learner
+    pullbacks, batch, out = [], [], x
+    rows = learner._wired._rows
+    for i, (layer, arrays, _) in enumerate(rows):
+        out, pullback, own = layer.forward(out, *arrays, train=True)
+        pullbacks.append(pullback)
+        batch += own
+        clock.tick(f"{type(layer).__name__}, forward" if i else "first layer, product")
+    _, back = trainer.loss.forward(out, targets)
+    d = back()
+    clock.tick("loss and its gradient")
+    if learner.descent:
+        learner.descent.keep, learner.descent.factor = learner._rule.linear(lr, learner._penalties[0])
+    for i in range(len(rows) - 1, -1, -1):
+        to = learner._into[i]
+        d, own = pullbacks[i](d, to, i > 0)
+        for a, b in zip(to, own, strict=False):
+            if a is not b:
+                a[...] = b
+        clock.tick(f"{type(rows[i][0]).__name__}, backward" if i else "first layer, gradient and descent")
+    for running in learner.running.segments:
+        running += learner._running_rate * (np.concatenate(batch, axis=-1) - running)
+    clock.tick("running statistics")
+    for w, g, slots, penalty in learner._segments:
+        learner._rule.update(w, g, slots, lr, penalty, trainer.step)
+    trainer.step += 1
+    clock.tick("optimiser, all other arrays")
+
+
+def case(network: str, models: int, steps: int, images: int) -> dict[str, Any]:
+    """Measure one case in this process."""
+    from _cpu_xpnet import Xpnet
+
+    hidden, batch_norm = NETWORKS[network]
+    l2 = tuple(float(v) for v in np.geomspace(1e-5, 1e-1, models)) if models > 1 else 0.005
+    draw = np.random.default_rng(0)
+    data = Data.of(draw.integers(256, size=(images, 3072), dtype=np.uint8), draw.integers(10, size=images))
+    job = Job(hidden, batch_norm, l2=l2, n=images)
+    np.empty(2**25 - 2**16, np.uint8)  # freed at once: what reading CIFAR-10 does to glibc, see Data.load
+    ours, products = Xpnet(job, data), Products(job, data)
+    ours.run(50)
+    products.run(20)
+    trainer, clock = ours.trainer, Clock()
+    x, y = trainer._examples(data.x, data.y, trainer.device, "")
+    whole, alone = [], []
+    for _ in range(5):
+        for _ in range(2):
+            made, seconds = ours.run(steps // 10)
+            whole.append(1e6 * seconds / made)
+            made, seconds = products.run(steps // 10)
+            alone.append(1e6 * seconds / made)
+        batches, rates = trainer.batches(x, y), trainer._rates(0, 2)
+        clock.last = time.perf_counter()
+        for features, targets in batches.run(trainer.step, trainer.step + steps // 5):
+            clock.tick("gather, conversion, standardisation")
+            update(trainer, features, targets, rates[0], clock)
+            clock.next()
+            clock.last = time.perf_counter()
+    parts = {name: statistics.median(spent) / models for name, spent in clock.found.items()}
+    return {"network": network, "models": models, "parts": parts, "whole": statistics.median(whole) / models,
+            "products": statistics.median(alone) / models}
+
+
+def write(found: dict[str, Any], out: Path) -> None:
+    """Write parts.json and parts.md."""
+    write_json(out / "parts.json", found)
+    cases = found["cases"]
+    names = list(dict.fromkeys(name for each in cases for name in each["parts"]))
+    rows = []
+    for name in names:
+        row = [name]
+        for each in cases:
+            spent = each["parts"].get(name)
+            total = sum(each["parts"].values())
+            row.append("" if spent is None else f"{spent:.0f} ({spent / total:.0%})")
+        rows.append(row)
+    rows.append(["**sum**", *[f"{sum(each['parts'].values()):.0f}" for each in cases]])
+    rows.append(["`Trainer.fit`", *[f"{each['whole']:.0f}" for each in cases]])
+    rows.append(["matrix products alone", *[f"{each['products']:.0f}" for each in cases]])
+    head = ["µs per update and model", *[f"{each['network']}, {each['models']} at once" for each in cases]]
+    text = TEXT.format(facts=facts(found["machine"]), steps=found["steps"], inputs=3072, rows=table(head, rows))
+    (out / "parts.md").write_text(text, encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--images", type=int, default=45_000)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    chosen = parser.parse_args(arguments)
+    if chosen.case:
+        print(json.dumps(case(*json.loads(chosen.case), chosen.steps, chosen.images)))
+        return
+    found: dict[str, Any] = {"machine": machine(None, ()), "steps": chosen.steps, "cases": []}
+    for one in CASES:
+        done = subprocess.run([sys.executable, __file__, "--case", json.dumps(one), "--steps", str(chosen.steps),
+                               "--images", str(chosen.images)], check=True, env=clean(), capture_output=True, text=True)
+        found["cases"].append(json.loads(done.stdout.splitlines()[-1]))
+        print(one, f"{found['cases'][-1]['whole']:.0f} µs per model", flush=True)
+    write(found, chosen.out)
+    print(f"wrote {chosen.out / 'parts.json'} and {chosen.out / 'parts.md'}")
+
+
+if __name__ == "__main__":
+    main()
