@@ -56,6 +56,8 @@ interleaved rounds.
   thread each, as `xpnet.sweep(..., workers=2)` trains them. The goals are judged by the faster.
 - The pool is two processes with one BLAS thread each; they train half of the models each, one after the other, by the
   plain NumPy step of [peers.md](peers.md). Memory is that of the two, each with its images.
+- A process of xpnet or NumPy holds the most when it reads the images, until some 16 models take more than that: so the
+  memory of few models does not grow, and its distance from a line is mostly that.
 - Under `torch.func.vmap` batch norm keeps no running statistics, which torch cannot do there: a little less work.
 {notes}"""
 
