@@ -41,7 +41,7 @@ TEXT = """# Many models at once: xpnet beside its peers on a CPU
 
 Made by `python benchmarks/sweep.py{options}`. {facts}
 
-The networks and the job are those of [peers.md](peers.md), with batch norm; the models differ in l2 (1e-5 to 0.1) and
+The networks and the job are those of `peers.py`, with batch norm; the models differ in l2 (1e-5 to 0.1) and
 see the same batches of 100 {data} images. Microseconds per model and update, the gather included: medians of {rounds}
 interleaved rounds.
 {tables}
@@ -55,7 +55,7 @@ interleaved rounds.
 - "xpnet" is one block, a `Trainer` whose model axis is l2; "xpnet, 2 workers" two blocks in two processes with one BLAS
   thread each, as `xpnet.sweep(..., workers=2)` trains them. The goals are judged by the faster.
 - The pool is two processes with one BLAS thread each; they train half of the models each, one after the other, by the
-  plain NumPy step of [peers.md](peers.md). Memory is that of the two, each with its images.
+  plain NumPy step of `peers.py`. Memory is that of the two, each with its images.
 - A process of xpnet or NumPy holds the most when it reads the images, until some 16 models take more than that: so the
   memory of few models does not grow, and its distance from a line is mostly that.
 - Under `torch.func.vmap` batch norm keeps no running statistics, which torch cannot do there: a little less work.

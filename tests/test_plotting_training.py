@@ -39,7 +39,7 @@ def test_a_sweep_shows_means_intervals_and_seeds() -> None:
     assert ends[2][1] - ends[2][0] == pytest.approx(2 * 4.30265 * 0.1 / 3**0.5)  # Student's t for 3 seeds
     dots = axes.lines[0]
     assert sorted(dots.get_ydata()) == sorted(v for row in rows for v in row)
-    assert dots.get_alpha() < 1
+    assert dots.get_markerfacecolor() == "white"
     assert axes.get_title(loc="right") == "mean, 95 % interval and each seed"
     assert axes.yaxis.get_major_formatter()(0.07, None) == "7 %"
     assert figure.get_suptitle() == "a sweep"

@@ -206,7 +206,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if getattr(arguments, "config", None):
             arguments = cli_config.resolve(arguments, arguments.parser)
-        return int(arguments.run(arguments))
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()  # so that a reader who has enough is noticed here
+        return code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who reads has enough
         return 141

@@ -8,6 +8,8 @@ from typing import Any
 
 from .backend import Array, Device, OutOfMemoryError, descent, namespace
 from .batches import blocks, fill, moments, repeated
+from .blas import Descent
+from .buffers import Buffers
 from .hyper import bind, is_array
 from .layers import BatchNorm, Linear, Standardize
 from .losses import Loss, l2_penalty
@@ -69,19 +71,22 @@ class Learner:
         seed: int | Sequence[int], device: Device, dtype: str, x: Array | None = None,
     ) -> None:
         check_memory(architecture, optimizer, models, device, dtype)
-        network = self.network = architecture.bind(device, dtype)
+        network = architecture.bind(device, dtype)
+        self.network: Sequential = network
         # Batches come standardised: what is trained begins behind that layer.
         first = int(isinstance(network.layers[0], Standardize))
-        self.trained = Sequential(network.in_features, network.layers[first:])
+        self.trained: Sequential = Sequential(network.in_features, network.layers[first:])
+        self.parameters: Buffers
+        self.running: Buffers
         self.parameters, self.running, inputs = network.allocate(models, device, dtype)
         self.arrays: dict[str, Array] = {**self.parameters.views, **self.running.views, **inputs.views}
         network.initialize(self.arrays, seed, device, dtype)
         if x is not None and inputs.views:
             self.arrays["offset1"][...], self.arrays["scale1"][...] = moments(x, device, dtype)
-        self.scaling = (self.arrays["offset1"], self.arrays["scale1"]) if first else None
-        self.gradients = self.parameters.like()
+        self.scaling: tuple[Array, Array] | None = (self.arrays["offset1"], self.arrays["scale1"]) if first else None
+        self.gradients: Buffers = self.parameters.like()
         rule: Any = bind(optimizer, device, dtype, axes=1)
-        self.slots = {name: self.parameters.like() for name in rule.slots}
+        self.slots: dict[str, Buffers] = {name: self.parameters.like() for name in rule.slots}
         self._dtype, self._device, self._loss, self._rule = dtype, device, loss, rule
         self._l2: Any = device.asarray(l2, dtype) if is_array(l2) else float(l2)
         factor = self._l2 if isinstance(self._l2, float) else self._l2[..., None]
@@ -89,7 +94,7 @@ class Learner:
         into: dict[str, Any] = dict(self.gradients.views)
         # The first layer's weights are the largest array by far: plain descent needs no gradient array for it.
         plain = hasattr(rule, "linear") and not self.slots and isinstance(self.trained.layers[0], Linear)
-        self.descent = descent(self.parameters.segments[0], self.trained.in_features) if plain else None
+        self.descent: Descent | None = descent(self.parameters.segments[0], self.trained.in_features) if plain else None
         if self.descent:
             into[self.trained.weights[0]] = self.descent
         # The gradient of a bias that batch norm cancels is 0. What rounding makes of it, Adam would blow up to the size

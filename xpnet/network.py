@@ -214,7 +214,18 @@ class Sequential:
         return outputs, pullback, statistics
 
     def own(self, arrays: Mapping[str, Array]) -> list[list[Array]]:
-        """Give each layer's parameters among ``arrays``, in its order."""
+        """Give each layer's parameters among ``arrays``, in its order.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+            Arrays by name, or what stands for them.
+
+        Returns
+        -------
+        list of list of array
+            Layer by layer.
+        """
         named = zip(self.layers, self._names, strict=True)
         return [[arrays[name] for name in names[: len(layer.parameters)]] for layer, names in named]
 
