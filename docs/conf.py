@@ -49,7 +49,8 @@ nitpick_ignore_regex = [
     # Of other projects, whose indexes would have to be fetched.
     ("py:class", r"(np|numpy|matplotlib|collections|concurrent|os|pathlib)\..*|Figure|ArrayLike|NDArray|Path"),
     # Rooms inside.
-    ("py:class", r"xpnet\.(batches|blas|blocks|buffers|executors|learner|plan|store|sweep_files)\..*|xpnet\.(.*\.)?_.*"),
+    ("py:class", r"xpnet\.(batches|blas|blocks|buffers|executors|learner|plan|store|sweep_files)\..*"),
+    ("py:class", r"xpnet\.(.*\.)?_.*"),
 ]
 sphinx_gallery_conf = {
     "examples_dirs": str(_gallery.EXAMPLES), "gallery_dirs": "gallery",
