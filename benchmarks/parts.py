@@ -78,7 +78,7 @@ def update(trainer: Any, x: Any, targets: Any, lr: Any, clock: Clock) -> None:
         to = learner._into[i]
         d, own = pullbacks[i](d, to, i > 0)
         for a, b in zip(to, own, strict=False):
-            if a is not b:
+            if a is not None and a is not b:
                 a[...] = b
         clock.tick(f"{type(rows[i][0]).__name__}, backward" if i else "first layer, gradient and descent")
     for running in learner.running.segments:

@@ -35,6 +35,7 @@ COUNTING = """
 import json, sys, threading
 root, counts, *options = sys.argv[1:]
 sys.path[:0] = [root, root + "/examples"]
+import reproduce_report  # first: it chooses how many threads BLAS uses, before NumPy is there
 import xpnet
 found, lock, update = {}, threading.Lock(), xpnet.Trainer.update
 def counted(self, *arguments, **named):
@@ -46,7 +47,6 @@ def counted(self, *arguments, **named):
     return update(self, *arguments, **named)
 xpnet.Trainer.update = counted
 sys.argv = ["reproduce_report.py", *options]
-import reproduce_report
 code = reproduce_report.main()
 json.dump(found, open(counts, "w"))
 sys.exit(code)

@@ -26,6 +26,7 @@ import _cpu_run  # noqa: E402
 import _cpu_tables  # noqa: E402
 import environments  # noqa: E402
 import growth  # noqa: E402
+import parts  # noqa: E402
 import peers  # noqa: E402
 import sweep  # noqa: E402
 import whole_report  # noqa: E402
@@ -347,6 +348,44 @@ def test_the_tables_of_sweeps_count_per_model(tmp_path: Path) -> None:
     assert sweep.bend({1: 100, 2: 200, 3: 900}) > 0.1
     sweep.picture(found, tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").stat().st_size > 10_000
+
+
+# The parts of an update ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, [1, 2]], ids=["one network", "two at once"])
+def test_the_parts_of_an_update_are_the_update(data: Data, seed: Any) -> None:
+    def made() -> xpnet.Trainer:
+        network = xpnet.mlp(TINY.inputs, TINY.hidden, TINY.classes, batch_norm=True, standardize=True)
+        trainer = xpnet.Trainer(network, seed=seed, l2=0.01, batch_size=TINY.size)
+        trainer.fit(data.x, data.y, steps=1)
+        return trainer
+
+    whole, apart, clock = made(), made(), parts.Clock()
+    rates = [0.1] * 4 if isinstance(seed, int) else [np.full((2, 1), 0.1, np.float32)] * 4
+    for trainer in (whole, apart):
+        batches = trainer.batches(*trainer._examples(data.x, data.y, trainer.device, ""))
+        for (x, targets), lr in zip(batches.run(1, 5), rates, strict=True):
+            if trainer is whole:
+                trainer.update(x, targets, lr)
+            else:
+                parts.update(trainer, x, targets, lr, clock)
+                clock.next()
+    assert apart.step == whole.step == 5
+    for name, array in whole.network.arrays.items():
+        np.testing.assert_array_equal(apart.network.arrays[name], array, err_msg=name)
+    assert {len(spent) for spent in clock.found.values()} == {4}
+    assert {"first layer, product", "first layer, gradient and descent", "BatchNorm, backward"} <= set(clock.found)
+
+
+def test_the_table_of_parts_adds_up(tmp_path: Path) -> None:
+    cases = [{"network": "H3+BN", "models": 1, "parts": {"a": 30.0, "b": 10.0}, "whole": 44.0, "products": 20.0},
+             {"network": "H9+BN", "models": 8, "parts": {"b": 5.0}, "whole": 6.0, "products": 2.0}]
+    parts.write({"machine": FACTS, "steps": 10, "cases": cases}, tmp_path)
+    text = (tmp_path / "parts.md").read_text("utf-8")
+    assert "| a | 30 (75%) |  |" in text
+    assert "| **sum** | 40 | 5 |" in text
+    assert "| `Trainer.fit` | 44 | 6 |" in text
 
 
 # The whole report ---------------------------------------------------------------------------------------------------
