@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import mmap
 import pickle
 import subprocess
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from xpnet.backend import (
     is_complex,
     matmul,
     namespace,
+    read_ahead,
     real,
     survey,
     to_numpy,
@@ -359,3 +362,49 @@ def test_asking_for_a_gpu_where_there_is_none_is_one_line() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.count("\n") == 1
     assert "pip install 'xpnet[cuda12]'" in done.stdout
+
+
+# Files larger than memory -------------------------------------------------------------------------------------------
+
+
+class Told(mmap.mmap):
+    """A mapped file that notes what it is told."""
+
+    calls: list[tuple[int, ...]]
+
+    def madvise(self, *told: Any) -> None:
+        """Note the advice, and see that the system takes it."""
+        self.calls.append(told)
+        super().madvise(*told)
+
+
+@pytest.mark.skipif(not hasattr(mmap.mmap, "madvise"), reason="this system takes no advice")
+def test_rows_of_a_mapped_file_are_read_ahead(tmp_path: Path) -> None:
+    page = mmap.PAGESIZE
+    np.arange(4 * page, dtype=np.uint8).tofile(tmp_path / "x")
+    with (tmp_path / "x").open("rb") as opened:
+        file = Told(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    file.calls = []
+    x = np.ndarray((4, page - 100), np.uint8, buffer=file, offset=300)
+    for whole in (x, x[:]):
+        told = read_ahead(whole, x.nbytes)
+        assert told is not None
+        told(np.asarray([2, 0]))
+        rows = [(300 + i * (page - 100), 300 + (i + 1) * (page - 100)) for i in (2, 0)]
+        assert file.calls[-2:] == [(mmap.MADV_WILLNEED, start // page * page, end - start // page * page)
+                                   for start, end in rows]
+    part = read_ahead(x[1:], None)
+    assert part is not None
+    part(np.asarray([0]))
+    assert file.calls[-1][1] == (300 + page - 100) // page * page
+
+
+def test_what_memory_keeps_is_not_read_ahead(tmp_path: Path) -> None:
+    x = np.memmap(tmp_path / "x", "uint8", "w+", shape=(60, 6))
+    assert read_ahead(x, 1000) is None
+    assert read_ahead(np.asarray(x).T, 10) is None
+    assert read_ahead(x.copy(), 10) is None
+
+
+def test_other_arrays_are_not_read_ahead(device: Device) -> None:
+    assert read_ahead(device.asarray([[1.0, 2.0]]), 1) is None

@@ -17,7 +17,7 @@ from xpnet.backend import Device, namespace, to_numpy
 from xpnet.initializers import Normal
 from xpnet.layers import LAYERS, BatchNorm, Layer
 from xpnet.losses import LOSSES, SoftmaxCrossEntropy
-from xpnet.network import Sequential, mlp
+from xpnet.sequential import Sequential, mlp
 
 # The registry -----------------------------------------------------------------------------------------------
 

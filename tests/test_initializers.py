@@ -11,7 +11,7 @@ import pytest
 from xpnet import random
 from xpnet.backend import Device, to_numpy
 from xpnet.initializers import He, Normal, Xavier
-from xpnet.network import mlp
+from xpnet.sequential import mlp
 
 IN, OUT = 500, 400
 

@@ -16,7 +16,8 @@ from xpnet.backend import Device, to_numpy
 from xpnet.hyper import describe
 from xpnet.initializers import He, Normal, Xavier
 from xpnet.layers import BatchNorm, Dropout, Linear, ReLU, Standardize
-from xpnet.network import Network, Sequential, mlp
+from xpnet.network import Network
+from xpnet.sequential import Sequential, mlp
 
 
 def initial(network: Sequential, device: Device, models: tuple[int, ...] = (), dtype: str = "float64") -> Any:

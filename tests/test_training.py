@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from xpnet import (
     mlp,
     random,
 )
-from xpnet.backend import Device, to_numpy
+from xpnet.backend import Device, read_ahead, to_numpy
 from xpnet.batches import Batches, blocks, moments
 
 
@@ -218,6 +219,27 @@ def test_moments_survive_large_means_and_constants(device: Device) -> None:
     assert_close(mean, values.mean(axis=0), 1e-12)
     assert float(inverse[1]) == 1.0
     assert_close(inverse[::2], 1.0 / values.std(axis=0)[::2], 1e-6)
+
+
+def test_a_file_larger_than_memory_trains_as_an_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.memmap(tmp_path / "x", "uint8", "w+", shape=(103, 6))
+    x[...] = random.stream(0, "raw").integers(0, 256, x.shape)
+    told: list[list[int]] = []
+
+    def noting(x: Any, free: int | None) -> Any:
+        read = read_ahead(x, 1)
+        assert read is not None
+        return lambda rows: (told.append(rows.tolist()), read(rows))
+
+    y, ours, plain = np.arange(103) % 3, make(), make()
+    plain.fit(np.array(x), y, epochs=2)
+    monkeypatch.setattr("xpnet.batches.read_ahead", noting)
+    ours.fit(x, y, epochs=2)
+    assert_same(to_numpy(ours.history.batch_loss), to_numpy(plain.history.batch_loss))
+    order = random.permutation(ours.order_seed, 1, 103).tolist()
+    size, per_epoch = ours.batch_size, len(told) // 2
+    assert told[per_epoch] == order[4 * size : 5 * size]
+    assert told[-1] == []
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "bool", "float32", "float64"])

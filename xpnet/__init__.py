@@ -12,7 +12,7 @@ from .history import History
 from .initializers import He, Normal, Xavier
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
 from .losses import MeanSquaredError, SoftmaxCrossEntropy
-from .network import Network, Sequential, mlp
+from .network import Network
 from .optimizers import SGD, Adam, AdamW
 from .range_test import LRRange, find_lr
 from .refine import Refined, coarse_to_fine
@@ -20,6 +20,7 @@ from .results import Ensemble, Sweep
 from .runs import Checkpoints, ResumeError
 from .schedules import Constant, Cosine, CyclicLR, Step
 from .search import GridSearch
+from .sequential import Sequential, mlp
 from .space import LogUniform, Uniform
 from .sweep import sweep
 from .training import DivergenceError, Trainer

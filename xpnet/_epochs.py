@@ -11,7 +11,8 @@ from . import random
 from .backend import Array, Device, namespace, to_numpy
 from .callbacks import Progress
 from .hyper import pick
-from .network import Network, Sequential
+from .network import Network
+from .sequential import Sequential
 from .training import Trainer
 
 __all__ = ["Epochs", "hold_out", "train"]

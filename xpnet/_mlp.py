@@ -16,8 +16,9 @@ from .hyper import at_least_1, check_range
 from .initializers import Xavier
 from .layers import BatchNorm, Dropout, Linear, Standardize
 from .losses import Loss
-from .network import Network, mlp
+from .network import Network
 from .optimizers import SGD, Adam, AdamW, Optimizer
+from .sequential import mlp
 from .training import Trainer
 
 __all__ = ["MLP"]

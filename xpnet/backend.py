@@ -10,8 +10,9 @@ import contextlib
 import functools
 import importlib
 import math
+import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import array_api_compat
@@ -23,7 +24,7 @@ from .blas import found as blas_found
 __all__ = [
     "Array", "Device", "DeviceError", "OutOfMemoryError", "add_gradient", "assign",
     "check_same_device", "constant", "descent",
-    "from_dlpack", "is_complex", "namespace", "product", "real", "survey", "to_numpy",
+    "from_dlpack", "is_complex", "namespace", "product", "read_ahead", "real", "survey", "to_numpy",
 ]
 
 Array = Any
@@ -89,6 +90,31 @@ def assign(out: Array, x: Array) -> None:
     """Write ``x`` of any real dtype into ``out``, without an array between them where the library can."""
     strict = array_api_compat.is_array_api_strict_namespace(namespace(out))
     out[...] = namespace(x).astype(x, out.dtype) if strict else x
+
+
+def read_ahead(x: Array, free: int | None) -> Callable[[Array], None] | None:
+    """Give what has the system read rows of ``x``, by their indices, before they are needed.
+
+    None where it gains nothing: where x is no file mapped into memory, or memory can keep half as much again as x. Of a
+    larger file, every row would be waited for: the disk's delay, a hundred times per batch.
+    """
+    file = x
+    while isinstance(file, np.ndarray):
+        file = file.base
+    if not (isinstance(file, mmap.mmap) and hasattr(file, "madvise") and x.flags.c_contiguous):
+        return None
+    if free is not None and 1.5 * x.nbytes < free:
+        return None
+    size, page = x.nbytes // max(1, x.shape[0]), mmap.PAGESIZE
+    first = x.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data
+
+    def read(rows: Array) -> None:
+        for row in rows.tolist():
+            start = first + row * size
+            down = start % page
+            file.madvise(mmap.MADV_WILLNEED, start - down, size + down)
+
+    return read
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from . import random
-from .backend import Array, Device, assign, namespace
+from .backend import Array, Device, assign, namespace, read_ahead
+from .layers import batch_total
 from .losses import Loss, SoftmaxCrossEntropy
 
 __all__ = ["Batches", "blocks", "fill", "moments", "repeated"]
 
 REPEATED = 4  # rows standardised in one go
+AHEAD = 4  # batches that a disk is told of before they are read
+
 
 def blocks(n: int, size: int = 1000) -> list[slice]:
     """Cut ``n`` examples into slices of at most ``size`` (one empty slice where there are none)."""
@@ -44,11 +47,21 @@ def fill(room: Array, x: Array, scaling: tuple[Array, Array] | None) -> Array:
 def moments(x: Array, device: Device, dtype: str) -> tuple[Array, Array]:
     """Give each feature's mean and 1 / standard deviation (1 where it does not vary), as ``dtype``.
 
-    In two passes and in float64, block by block: integers stay as they are in memory.
+    In one pass and in float64, block by block, so that integers stay as they are and a file is read once: Chan, Golub
+    and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1982.
     """
     xp, n = device.xp, x.shape[0]
-    mean = sum(xp.sum(xp.astype(x[rows, :], xp.float64), axis=0) for rows in blocks(n)) / n
-    var = sum(xp.sum((xp.astype(x[rows, :], xp.float64) - mean) ** 2, axis=0) for rows in blocks(n)) / n
+    mean = squares = 0.0
+    for rows in blocks(n, 200):
+        part = xp.astype(x[rows, :], xp.float64)
+        m = part.shape[0]
+        centre = batch_total(part) / m
+        part -= centre
+        part *= part
+        off = centre - mean
+        mean = mean + off * (m / rows.stop)
+        squares = squares + batch_total(part) + off**2 * (m * rows.start / rows.stop)
+    var = squares / n
     # Rounding leaves a constant feature a variance of about eps * mean^2: it counts as none.
     varies = var > (xp.finfo(xp.float64).eps * n) * mean**2
     inverse = 1.0 / xp.sqrt(xp.where(varies, var, 1.0))
@@ -106,6 +119,7 @@ class Batches:
         # Every batch is written over the one before: a fresh megabyte costs more in page faults than its arithmetic.
         self._room = device.empty((self.size, x.shape[1]), dtype)
         self._epoch = -1
+        self._read_ahead = read_ahead(x, device.free_memory())
 
     @property
     def sizes(self) -> list[int]:
@@ -124,5 +138,7 @@ class Batches:
                 self._order = self._device.asarray(random.permutation(self._seed, epoch, self.n))
                 self._epoch = epoch
             rows = self._order[i * size : min((i + 1) * size, self.n)]
+            if self._read_ahead:
+                self._read_ahead(self._order[(i + AHEAD) * size : (i + AHEAD + 1) * size])
             x = fill(self._room[: rows.shape[0], :], xp.take(self._x, rows, axis=0), self._scaling)
             yield x, self._encode(xp.take(self._labels, rows, axis=0))

@@ -20,8 +20,8 @@ from .callbacks import Callback
 from .checkpoint import CheckpointError
 from .hyper import is_array
 from .locks import StaleLockWarning
-from .network import Sequential
 from .runs import Checkpoints, ResumeError, ResumeWarning, steps_in
+from .sequential import Sequential
 from .training import Trainer
 
 __all__ = ["Block", "Data", "Task", "check", "opaque", "run"]

@@ -18,7 +18,8 @@ from .layers import LAYERS
 from .storage import DamagedError, read_file, replace_file
 
 if TYPE_CHECKING:
-    from .network import Network, Sequential
+    from .network import Network
+    from .sequential import Sequential
 
 __all__ = ["CheckpointError", "architecture_from", "blas_in_use", "load_network", "pack", "plain", "readable",
            "save_network", "unpack"]
@@ -111,7 +112,7 @@ def load_network(path: str | Path, device: str | Device = "cpu") -> Network:
 
 def architecture_from(config: Any) -> Sequential:
     """Make a network from what ``Sequential.config`` gives; only known layers and initializers are made."""
-    from .network import Sequential
+    from .sequential import Sequential
 
     known = {**LAYERS, **{name: getattr(initializers, name) for name in ("He", "Xavier", "Normal")}}
 

@@ -15,7 +15,7 @@ from . import __version__, cli_config, cli_predict, cli_sweep, cli_train, datase
 from .backend import Device, DeviceError, survey
 from .cli_options import COUNT, Number, add_architecture
 from .interrupts import interrupted_by_sigterm
-from .network import mlp
+from .sequential import mlp
 
 __all__ = ["main"]
 

@@ -15,12 +15,12 @@ from .backend import Device
 from .cli_options import COUNT, RATE, Values, add_configuration, widths
 from .files import write_text
 from .initializers import Normal
-from .network import mlp
 from .optimizers import SGD
 from .plan import make_trainers
 from .refine import coarse_to_fine
 from .results import Sweep
 from .schedules import CyclicLR
+from .sequential import mlp
 from .space import Uniform, points
 from .sweep import sweep
 from .sweep_files import plain

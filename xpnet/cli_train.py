@@ -22,10 +22,10 @@ from .divergence import DivergenceWarning
 from .hyper import describe
 from .interrupts import stop_on_signals
 from .locks import StaleLockWarning
-from .network import mlp
 from .optimizers import SGD, Adam, AdamW
 from .runs import Checkpoints, ResumeWarning, steps_in
 from .schedules import Constant, Cosine, CyclicLR, Step
+from .sequential import mlp
 from .storage import DamagedError, read_file, read_json, replace_file
 from .store import DamagedBlockWarning
 from .summary import layers

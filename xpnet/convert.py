@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from .backend import Device, to_numpy
 from .checkpoint import CheckpointError, architecture_from
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
-from .network import Network, Sequential
+from .network import Network
+from .sequential import Sequential
 
 __all__ = ["fold", "from_torch", "load_npz", "save_npz", "to_torch"]
 

@@ -18,7 +18,7 @@ from . import random
 from .backend import Array, Device, namespace, to_numpy
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
 from .losses import Loss, MeanSquaredError, SoftmaxCrossEntropy, l2_penalty
-from .network import Sequential, mlp
+from .sequential import Sequential, mlp
 
 __all__ = ["CASES", "METHODS", "check", "check_network", "network_function", "numerical_gradient", "parity", "passes"]
 

@@ -13,8 +13,8 @@ from .buffers import Buffers
 from .hyper import bind, is_array
 from .layers import BatchNorm, Linear, Standardize
 from .losses import Loss, l2_penalty
-from .network import Sequential, Wired
 from .optimizers import Optimizer
+from .sequential import Sequential, Wired
 
 __all__ = ["Learner"]
 

@@ -13,7 +13,7 @@ from .backend import Array
 from .callbacks import Callback
 from .history import History
 from .hyper import at_least_1
-from .network import Sequential
+from .sequential import Sequential
 from .training import DivergenceError, Trainer
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 from .backend import Array, from_dlpack, to_numpy
 from .history import text_table
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
-from .network import Network, Sequential, check_features, to_float
+from .network import Network, check_features, to_float
+from .sequential import Sequential
 
 __all__ = ["activation_statistics", "layers", "summary"]
 

@@ -17,9 +17,10 @@ from .hyper import at_least_1, check_range, describe, hosted, is_array, lengths,
 from .layers import BatchNorm
 from .learner import Learner
 from .losses import Loss, SoftmaxCrossEntropy
-from .network import Network, Sequential, check_features
+from .network import Network, check_features
 from .optimizers import SGD, Optimizer
 from .schedules import Constant, Schedule
+from .sequential import Sequential
 
 __all__ = ["DivergenceError", "Trainer"]
 
