@@ -95,15 +95,15 @@ def assign(out: Array, x: Array) -> None:
 def read_ahead(x: Array, free: int | None) -> Callable[[Array], None] | None:
     """Give what has the system read rows of ``x``, by their indices, before they are needed.
 
-    None where it gains nothing: where x is no file mapped into memory, or memory can keep half as much again as x. Of a
-    larger file, every row would be waited for: the disk's delay, a hundred times per batch.
+    None where x is no file mapped into memory, or one so small that all of it will soon be in memory. Else every row
+    would be waited for: the disk's delay, a hundred times per batch.
     """
     file = x
     while isinstance(file, np.ndarray):
         file = file.base
     if not (isinstance(file, mmap.mmap) and hasattr(file, "madvise") and x.flags.c_contiguous):
         return None
-    if free is not None and 1.5 * x.nbytes < free:
+    if free is not None and 8.0 * x.nbytes < free:
         return None
     size, page = x.nbytes // max(1, x.shape[0]), mmap.PAGESIZE
     first = x.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data
