@@ -66,6 +66,8 @@ MUTANTS = [
     ("schedules", "Constant", "return self.eta\n", "return 2 * self.eta\n"),
     ("initializers", "He", "math.sqrt(2.0 / fan_in)", "math.sqrt(1.0 / fan_in)"),
     ("initializers", "Xavier", "math.sqrt(2.0 / (fan_in + fan_out))", "math.sqrt(1.0 / (fan_in + fan_out))"),
+    ("batches", "standardisation: mean over blocks", "off * (m / rows.stop)", "off * 0.5"),
+    ("batches", "standardisation: squares between blocks", "off**2 * (m * rows.start", "off**2 * (m * rows.stop"),
     ("learner", "running statistics: rate", "rates = [1.0 - layer.momentum", "rates = [layer.momentum"),
     ("learner", "running statistics: first batch", "if step else 1.0", "if step >= 0 else 1.0"),
 ]
