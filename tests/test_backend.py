@@ -401,7 +401,8 @@ def test_rows_of_a_mapped_file_are_read_ahead(tmp_path: Path) -> None:
 
 def test_what_memory_keeps_is_not_read_ahead(tmp_path: Path) -> None:
     x = np.memmap(tmp_path / "x", "uint8", "w+", shape=(60, 6))
-    assert read_ahead(x, 1000) is None
+    assert read_ahead(x, 8 * x.nbytes + 1) is None
+    assert read_ahead(x, 8 * x.nbytes) is not None
     assert read_ahead(np.asarray(x).T, 10) is None
     assert read_ahead(x.copy(), 10) is None
 

@@ -14,7 +14,19 @@ import numpy as np
 import pytest
 from helpers import assert_same, blobs
 
-from xpnet import Adam, Callback, Constant, DivergenceError, JSONLines, Network, Normal, Progress, Trainer, mlp
+from xpnet import (
+    Adam,
+    Callback,
+    Constant,
+    DivergenceError,
+    JSONLines,
+    MeanSquaredError,
+    Network,
+    Normal,
+    Progress,
+    Trainer,
+    mlp,
+)
 from xpnet.backend import Device, to_numpy
 from xpnet.callbacks import CSV, BestWeights, EarlyStopping, TensorBoard
 from xpnet.range_test import find_lr
@@ -470,6 +482,14 @@ def test_the_range_test_ends_when_the_loss_is_undone(points: int) -> None:
     assert found.plot().axes
 
 
+def test_a_loss_without_accuracy_suggests_no_range(device: Device) -> None:
+    x, _ = blobs(device, 200)
+    found = find_lr(mlp(6, [16], 6), x, x, steps=20, batch_size=20, loss=MeanSquaredError())
+    with pytest.raises(ValueError, match="no accuracy to suggest a range by"):
+        _ = found.eta_min
+    assert found.plot().axes
+
+
 def test_a_network_that_does_not_learn_has_no_range(device: Device) -> None:
     x, y = blobs(device, 200)
     found = find_lr(mlp(6, [16, 16, 16], 3, initializer=Normal(1e-6)), x, y, high=1e-2, steps=50, batch_size=20)
@@ -490,5 +510,9 @@ def test_a_network_that_does_not_learn_has_no_range(device: Device) -> None:
 def test_range_tests_that_make_no_sense(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         find_lr(mlp(6, [4], 3), *blobs(Device(), 32), **options)
-    with pytest.raises(TypeError, match="schedule"):
-        find_lr(mlp(6, [4], 3), *blobs(Device(), 32), schedule=0.1)
+
+
+@pytest.mark.parametrize("own", [{"schedule": 0.1}, {"divergence": "halve"}, {"callbacks": []}])
+def test_what_the_range_test_decides_is_not_given(own: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"it has a {next(iter(own))} of its own"):
+        find_lr(mlp(6, [4], 3), *blobs(Device(), 32), **own)

@@ -179,3 +179,13 @@ def test_a_reader_who_has_enough_gets_no_traceback() -> None:
                           executable="/bin/bash", capture_output=True, text=True, check=False)
     assert done.stdout in ("0\n", "141\n")
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/bin/sh").exists(), reason="streams are closed by a shell")
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_closed_streams_are_no_failure(closed: str, tmp_path: Path) -> None:
+    options = "train --data synthetic --images 50 --hidden 4 --steps 2 --out run"
+    command = ["/bin/sh", "-c", f'"{sys.executable}" -m xpnet {options} {closed}']
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "network.safetensors").is_file()

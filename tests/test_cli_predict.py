@@ -128,6 +128,8 @@ def test_outputs_instead_of_probabilities(tmp_path: Path, capsys: pytest.Capture
     found = predicted(capsys, tmp_path / "network", tmp_path / "x.npy", "--raw", "--classes", "height")
     assert found["classes"] == ["height"]
     np.testing.assert_array_equal([row["outputs"] for row in found["predictions"]], trainer.network(x))
+    assert main(["predict", str(tmp_path / "network"), str(tmp_path / "x.npy")]) == 2
+    assert "--raw" in capsys.readouterr().err
 
 
 def test_classes_are_those_named_or_numbers(

@@ -244,6 +244,17 @@ def test_a_member_is_an_ordinary_network(device: Device) -> None:
         one = network.member(m)
         assert one.arrays["W1"].shape == (4, 5)
         assert_close(one(x), to_numpy(network(x))[m], 1e-13)
+    network.arrays["W1"][...] = 0.0
+    assert float(to_numpy(one.arrays["W1"]).std()) > 0, "a member has copies"
+
+
+def test_one_output_is_no_choice_of_classes(device: Device) -> None:
+    network = Network(mlp(4, [3], 1), initial(mlp(4, [3], 1), device))
+    x = draw(device, "x", (7, 4), "float32")
+    assert network(x).shape == (7, 1)
+    for method in (network.predict, network.predict_proba):
+        with pytest.raises(ValueError, match=r"one output, .* network\(x\) gives its outputs .*--raw"):
+            method(x)
 
 
 def test_a_member_of_a_sweep_over_the_architecture_has_its_own_values(device: Device) -> None:

@@ -68,6 +68,16 @@ def test_an_ensemble_averages_probabilities(device: Device) -> None:
         xpnet.Ensemble([])
 
 
+def test_networks_for_regression_are_no_ensemble_of_classifiers() -> None:
+    def regression(seed: int) -> Trainer:
+        return Trainer(mlp(6, [5], 6), loss=xpnet.MeanSquaredError(), seed=seed)
+
+    x = data()["x"]
+    found = sweep(regression, {"seed": range(2)}, x, x, steps=4)
+    with pytest.raises(ValueError, match="average these networks' outputs: sum"):
+        found.ensemble()
+
+
 @pytest.mark.backends("numpy")
 def test_a_row_measures_its_seeds_at_one_update() -> None:
     run: dict[str, Any] = {**data(), "steps": 60, "evaluate_every": 10, "score": "validation_loss"}

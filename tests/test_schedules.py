@@ -97,6 +97,10 @@ def test_one_bound_may_be_an_array() -> None:
     assert CyclicLR(ARRAY, 0.5, 2)(0).tolist() == [0.1, 0.2]
 
 
+def test_drops_may_be_an_array() -> None:
+    assert [Step(0.1, np.asarray([2, 4]))(t) for t in range(6)] == [Step(0.1, [2, 4])(t) for t in range(6)]
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,6 +242,59 @@ def test_a_file_larger_than_memory_trains_as_an_array(tmp_path: Path, monkeypatc
     size, per_epoch = ours.batch_size, len(told) // 2
     assert told[per_epoch] == order[4 * size : 5 * size]
     assert told[-1] == []
+
+
+def test_what_varies_little_about_a_large_mean_is_standardised(device: Device) -> None:
+    few = 1e6 + 0.5 * random.normal(0, "v", (1000, 1))
+    for repeats in (1, 50):
+        _, inverse = moments(device.asarray(np.tile(few, (repeats, 1))), device, "float64")
+        assert_close(inverse, 1.0 / few.std(axis=0), 1e-6)
+
+
+@pytest.mark.parametrize("n", [7, 1000, 20_000])
+def test_a_constant_is_no_variation_however_it_rounds(device: Device, n: int) -> None:
+    values = np.tile([0.1, 1 / 3, 1e8 + 0.1, -1.7e9, 3.14e12], (n, 1))
+    assert_same(moments(device.asarray(values), device, "float64")[1], device.asarray([1.0] * 5, "float64"))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int32", "int64"])
+def test_a_large_offset_is_taken_off_before_it_is_rounded(device: Device, dtype: str) -> None:
+    raw = (1e8 + np.rint(3 * random.normal(0, "v", (60, 6)))).astype(dtype)
+    x, trainer = device.asarray(raw), make()
+    y = device.asarray((raw[:, 0] > 1e8).astype("int64"))
+    trainer.fit(x, y, steps=3)
+    (batch, _), = trainer.batches(x, y).run(0, 1)
+    rows = random.permutation(trainer.order_seed, 0, 60)[:16]
+    offset, scale = (to_numpy(trainer.arrays[name]).astype("float64") for name in ("offset1", "scale1"))
+    expected = (raw[rows].astype("float64") - offset) * scale
+    assert_close(batch, expected, 1e-6)
+    assert to_numpy(batch).dtype == np.float32
+    assert len(np.unique(to_numpy(batch)[:, 0])) == len(np.unique(raw[rows, 0]))
+    centred = device.asarray((raw.astype("float64") - offset).astype("float32"))
+    shifted = trainer.network
+    shifted.arrays = {**shifted.arrays, "offset1": shifted.arrays["offset1"] * 0}
+    assert_close(trainer.network(x), to_numpy(shifted(centred)), 1e-5)
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda trainer: pickle.loads(pickle.dumps(trainer))],  # noqa: S301
+                         ids=["copied", "pickled"])
+@pytest.mark.parametrize("options", [{}, {"optimizer": Adam()}, {"optimizer": SGD(0.9), "seed": [1, 2]},
+                                     {"network": mlp(60, [500], 3, standardize=True)}],
+                         ids=["sgd", "adam", "momentum, two", "descent"])
+def test_a_copy_of_a_trainer_learns_on_by_itself(way: Any, options: dict[str, Any]) -> None:
+    width = options["network"].in_features if "network" in options else 6
+    x, y = blobs(Device(), 60, width)
+    first = make(**options)
+    assert way(first).fit(x, y, steps=5)["step"][-1] == 5
+    first.fit(x, y, steps=7)
+    second, before = way(first), state(first)
+    second.fit(x, y, steps=20)
+    for name, array in state(first).items():
+        assert_same(array, before[name])
+    first.fit(x, y, steps=20)
+    assert_same(to_numpy(second.history.batch_loss), to_numpy(first.history.batch_loss))
+    for name, array in state(first).items():
+        assert_same(to_numpy(second.arrays[name]), array)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "bool", "float32", "float64"])
@@ -553,6 +608,31 @@ def test_wrong_data_are_refused(device: Device, change: Callable[..., Any], erro
     trainer.fit(x, y, steps=1)
     with pytest.raises(error):
         trainer.evaluate(*wrong)
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"seed": 0.5}, "expected seed as an integer"),
+    ({"seed": [0, 0.5]}, "expected seed as an integer, or one for each model"),
+    ({"l2": "0.1"}, "expected l2 as a number"),
+    ({"network": Sequential(6, [BatchNorm(), Linear(3)]), "l2": "x"}, "expected l2 as a number"),
+])
+def test_options_of_a_wrong_kind_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        make(**options)
+
+
+def test_other_values_of_a_wrong_kind_are_refused() -> None:
+    x, y = blobs(Device(), 20)
+    for wrong, error, words in (
+        (lambda: make().fit(x, y, steps=2.5), TypeError, "expected steps as an integer, got 2.5"),
+        (lambda: BatchNorm(momentum=[0.1, 0.9]), TypeError, "expected one momentum for all models"),
+        (lambda: BatchNorm(eps=np.asarray([0.1, 0.9])), TypeError, "expected one eps for all models"),
+        (lambda: make().fit(x, np.asarray(["a", "b"] * 10), steps=1), TypeError, r"numpy.unique\(y, return_inverse"),
+        (lambda: make().fit(x, np.eye(3)[y], steps=1), ValueError, r"y.argmax\(axis=-1\) for one-hot rows"),
+        (lambda: blocks(5, 0), ValueError, "at least 1, got 0"),
+    ):
+        with pytest.raises(error, match=words):
+            wrong()
 
 
 def test_errors_in_validation_data_say_so(device: Device) -> None:

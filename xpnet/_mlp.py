@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from ._epochs import Epochs, hold_out, train
 from ._sklearn import ConvergenceWarning, Estimator, features, same_length, warn
 from .backend import Array, Device, namespace
-from .hyper import at_least_1, check_range
+from .hyper import at_least_1, check_range, is_array
 from .initializers import Xavier
 from .layers import BatchNorm, Dropout, Linear, Standardize
 from .losses import Loss
@@ -182,7 +182,7 @@ class MLP(Estimator):
         p = {**self.get_params(), **swept}
         hidden = p["hidden_layer_sizes"]
         architecture = network.architecture if network else mlp(
-            x.shape[1], (hidden,) if hasattr(hidden, "__index__") else tuple(hidden), outputs,
+            x.shape[1], tuple(hidden) if is_array(hidden) else (hidden,), outputs,
             batch_norm=p["batch_norm"], dropout=p["dropout"], standardize=p["standardize"],
             initializer=p["initializer"] or Xavier(),
         )

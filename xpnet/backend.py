@@ -24,7 +24,7 @@ from .blas import found as blas_found
 __all__ = [
     "Array", "Device", "DeviceError", "OutOfMemoryError", "add_gradient", "assign",
     "check_same_device", "constant", "descent",
-    "from_dlpack", "is_complex", "namespace", "product", "read_ahead", "real", "survey", "to_numpy",
+    "from_dlpack", "holds", "is_complex", "namespace", "product", "read_ahead", "real", "survey", "to_numpy",
 ]
 
 Array = Any
@@ -84,6 +84,14 @@ def descent(flat: Array, rows: int) -> Descent | None:
     if isinstance(flat, np.ndarray) and flat.size >= 2**14 and blas_found():
         return Descent(flat.reshape(rows, -1))
     return None
+
+
+def holds(out: Array, x: Array) -> bool:
+    """Tell whether the dtype of ``out`` holds every number of the dtype of ``x``."""
+    xp = namespace(x)
+    if xp.isdtype(x.dtype, "integral"):
+        return bool(xp.iinfo(x.dtype).bits < xp.finfo(out.dtype).bits)
+    return not xp.isdtype(x.dtype, "real floating") or bool(xp.finfo(x.dtype).bits <= xp.finfo(out.dtype).bits)
 
 
 def assign(out: Array, x: Array) -> None:

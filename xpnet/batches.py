@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from . import random
-from .backend import Array, Device, assign, namespace, read_ahead
+from .backend import Array, Device, assign, holds, namespace, read_ahead
+from .hyper import at_least_1
 from .layers import batch_total
 from .losses import Loss, SoftmaxCrossEntropy
 
@@ -21,6 +22,7 @@ AHEAD = 4  # batches that a disk is told of before they are read
 
 def blocks(n: int, size: int = 1000) -> list[slice]:
     """Cut ``n`` examples into slices of at most ``size`` (one empty slice where there are none)."""
+    at_least_1("blocks", "the number of examples in one", size)
     return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
 
 
@@ -32,8 +34,13 @@ def repeated(scaling: tuple[Array, Array] | None) -> tuple[Array, Array] | None:
 def fill(room: Array, x: Array, scaling: tuple[Array, Array] | None) -> Array:
     """Write ``x`` of any real dtype into ``room``, standardised: ``(x - offset) * scale``.
 
+    Numbers of which ``room`` would round away what is behind a large offset are standardised before.
     Broadcasting a vector over few long rows takes NumPy two thirds of the time that it takes over many short ones.
     """
+    if scaling and not holds(room, x):
+        k = x.shape[-1]
+        x = (namespace(x).astype(x, namespace(x).float64) - scaling[0][:k]) * scaling[1][:k]
+        scaling = None
     assign(room, x)
     if scaling:
         n, k = room.shape
@@ -62,8 +69,8 @@ def moments(x: Array, device: Device, dtype: str) -> tuple[Array, Array]:
         mean = mean + off * (m / rows.stop)
         squares = squares + batch_total(part) + off**2 * (m * rows.start / rows.stop)
     var = squares / n
-    # Rounding leaves a constant feature a variance of about eps * mean^2: it counts as none.
-    varies = var > (xp.finfo(xp.float64).eps * n) * mean**2
+    # Rounding leaves a constant feature a deviation of about eps * mean: it counts as none.
+    varies = var > (xp.finfo(xp.float64).eps * n * mean) ** 2
     inverse = 1.0 / xp.sqrt(xp.where(varies, var, 1.0))
     kind = getattr(xp, dtype)
     return xp.astype(mean, kind), xp.astype(inverse, kind)

@@ -195,6 +195,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     0; 1 for a run or a check that failed; 2 for wrong arguments or files; 128 + N where signal N ended it: 130 after
     Ctrl-C, 141 where nobody reads the output any more, 143 after SIGTERM.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # whoever called closed it
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
     given = list(sys.argv[1:] if argv is None else argv)
     arguments, unknown = _parser().parse_known_args(given)
     arguments.given = given[1:]

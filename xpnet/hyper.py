@@ -38,6 +38,8 @@ def check_range(owner: str, name: str, value: Any, low: float = 0.0, below: floa
         raise ValueError(f"{owner}: expected at least one value of {name}, got an empty sequence")
     for number in numbers:
         try:
+            if isinstance(number, str):
+                raise TypeError
             fits = low <= float(number) < below
         except (TypeError, ValueError):
             raise TypeError(

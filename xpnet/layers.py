@@ -15,12 +15,13 @@ A new layer is a frozen dataclass with these members, decorated with ``@layer``,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .backend import Array, add_gradient, constant, is_complex, matmul, namespace, product, real
-from .hyper import PerModel, at_least_1, check_range
+from .backend import Array, add_gradient, constant, holds, is_complex, matmul, namespace, product, real
+from .hyper import PerModel, at_least_1, check_range, is_array
 from .initializers import He, Initializer
 
 __all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "Linear", "ReLU", "Standardize", "layer"]
@@ -227,8 +228,10 @@ class BatchNorm(Layer):
     statistics: ClassVar[tuple[str, ...]] = ("mean", "var")
 
     def __post_init__(self) -> None:
-        check_range("BatchNorm", "momentum", self.momentum, below=1.0)
-        check_range("BatchNorm", "eps", self.eps)
+        for name, value, below in (("momentum", self.momentum, 1.0), ("eps", self.eps, math.inf)):
+            check_range("BatchNorm", name, value, below=below)
+            if is_array(value):
+                raise TypeError(f"BatchNorm: expected one {name} for all models, got {value!r}")
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         """Give the shape (features,) of all four arrays."""
@@ -346,13 +349,14 @@ class Standardize(Layer):
         return 0.0 if name == "offset" else 1.0
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
-        """Standardise x (..., n, k) of any real dtype."""
+        """Standardise x (..., n, k) of any real dtype; a wider one is rounded when it is done."""
         offset, scale = map(row, arrays)
         xp = namespace(x)
-        if xp.isdtype(x.dtype, ("integral", "bool")):
-            x = xp.astype(x, offset.dtype)
+        if not (is_complex(x) or x.dtype == offset.dtype):
+            x = xp.astype(x, offset.dtype if holds(offset, x) else xp.float64)
 
         def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
             return (dy * scale if wrt_input else None), ()
 
-        return (x - offset) * scale, pullback, ()
+        y = (x - offset) * scale
+        return (y if is_complex(y) else xp.astype(y, offset.dtype, copy=False)), pullback, ()

@@ -216,7 +216,9 @@ class SoftmaxCrossEntropy:
         """See that labels are integers, one for each output, and give them as int64."""
         xp = namespace(y)
         if not xp.isdtype(y.dtype, "integral"):
-            raise TypeError(f"{what}labels: expected integers from 0, got dtype {y.dtype}; use y.astype('int64')")
+            raise TypeError(f"{what}labels: expected integers from 0, got dtype {y.dtype}; for whole numbers use "
+                            "y.astype('int64'), for names numpy.unique(y, return_inverse=True)[1], and for regression "
+                            "Trainer(..., loss=xpnet.MeanSquaredError())")
         low, high = int(xp.min(y)), int(xp.max(y))
         if low < 0 or high >= outputs:
             raise ValueError(f"{what}labels: expected 0 to {outputs - 1} (the network has {outputs} outputs), got "

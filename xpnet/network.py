@@ -62,7 +62,7 @@ class Network:
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
 
     def predict_proba(self, x: Array) -> Array:
-        """Give the classes' probabilities (*models, n, classes).
+        """Give the classes' probabilities (*models, n, classes): for a classifier, and not for regression.
 
         Parameters
         ----------
@@ -73,7 +73,13 @@ class Network:
         -------
         array of shape (*models, n, classes)
             Each row sums to 1.
+
+        Raises
+        ------
+        ValueError
+            If the network has one output.
         """
+        self._check_classes()
         with self.device.activate():
             return softmax(self(x))
 
@@ -89,9 +95,20 @@ class Network:
         -------
         array of int, shape (*models, n)
             Out of 0 to classes - 1.
+
+        Raises
+        ------
+        ValueError
+            If the network has one output.
         """
+        self._check_classes()
         with self.device.activate():
             return self.device.xp.argmax(self(x), axis=-1)
+
+    def _check_classes(self) -> None:
+        if self.architecture.out_features == 1:
+            raise ValueError("this network has one output, and so no classes to choose from: network(x) gives its "
+                             "outputs (n, 1), as for regression (on the command line: xpnet predict --raw)")
 
     def member(self, index: int) -> Network:
         """Give one model of several as an ordinary network.
@@ -107,7 +124,8 @@ class Network:
             With copies of its arrays.
         """
         shapes = self.architecture.shapes
-        one = {name: a[index, ...] if a.ndim > len(shapes[name]) else a for name, a in self.arrays.items()}
+        one = {name: self.device.asarray(a[index, ...] if a.ndim > len(shapes[name]) else a, copy=True)
+               for name, a in self.arrays.items()}
         layers = [pick(layer, index) for layer in self.architecture.layers]
         return Network(Sequential(self.architecture.in_features, layers), one)
 
@@ -250,8 +268,7 @@ class Network:
 
 def to_float(x: Array, architecture: Sequential, dtype: Any) -> Array:
     """Bring a batch to the network's dtype, unless the network itself begins by doing so."""
-    if x.dtype == dtype or (isinstance(architecture.layers[0], Standardize) and not namespace(x).isdtype(
-            x.dtype, "real floating")):
+    if x.dtype == dtype or isinstance(architecture.layers[0], Standardize):
         return x
     return namespace(x).astype(x, dtype)
 

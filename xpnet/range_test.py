@@ -59,6 +59,8 @@ class LRRange:
     @functools.cached_property
     def _bounds(self) -> tuple[float, float]:
         columns = self.history.columns
+        if "train_accuracy" not in columns:
+            raise ValueError("there is no accuracy to suggest a range by: choose one by the losses")
         accuracy = columns.get("validation_accuracy", columns["train_accuracy"]).tolist()
         smoothed, rates = running_median(accuracy, 2), columns["lr"].tolist()
         peak = smoothed.index(max(smoothed))
@@ -148,7 +150,8 @@ def find_lr(
     train_sample : int
         Measure them on the first so many training examples.
     **options
-        What ``Trainer`` takes besides ``schedule`` and ``callbacks``: ``l2``, ``batch_size``, ``seed``, ...
+        What ``Trainer`` takes besides ``schedule``, ``callbacks`` and ``divergence``: ``l2``, ``batch_size``,
+        ``seed``, ...
 
     Returns
     -------
@@ -159,11 +162,15 @@ def find_lr(
     ------
     ValueError
         If the bounds, the scale or the number of steps make no sense, or there are several models.
+    TypeError
+        If an option is the test's own to choose.
     """
     if not 0 <= low < high < math.inf or (scale == "exponential" and not low):
         raise ValueError(f"find_lr: expected 0 < low < high (low may be 0 on a linear scale), got {low} and {high}")
     if scale not in ("exponential", "linear"):
         raise ValueError(f"find_lr: expected the scale 'exponential' or 'linear', got {scale!r}")
+    if own := [name for name in ("schedule", "callbacks", "divergence") if name in options]:
+        raise TypeError(f"find_lr: it has a {own[0]} of its own: leave {own[0]}= out")
     at_least_1("find_lr", "points", points)
     at_least_1("find_lr", "steps", steps)
     if steps < 10:

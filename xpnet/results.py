@@ -13,6 +13,7 @@ from .blocks import Block, opaque
 from .ensemble import Ensemble
 from .history import History
 from .intervals import interval
+from .losses import MeanSquaredError
 from .network import Network
 from .training import DivergenceError, Trainer
 
@@ -373,7 +374,12 @@ class Sweep:
             If every member diverged, and none were named.
         IndexError
             If there is no such member.
+        ValueError
+            If they are no classifiers.
         """
+        if isinstance(self._trainers[0].loss, MeanSquaredError):
+            raise ValueError("ensemble: it averages the probabilities of classifiers; average these networks' outputs: "
+                             "sum(found.network(m)(x) for m in range(len(found))) / len(found)")
         if members is None:
             last = max(self.last(m)["step"] for m in self._going())
             members = [m for m in sorted(self._going()) if self.last(m)["step"] == last]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .hyper import PerModel, at_least_1, check_range
+from .hyper import PerModel, at_least_1, check_range, is_array
 
 __all__ = ["Constant", "Cosine", "CyclicLR", "Schedule", "Step"]
 
@@ -94,15 +94,16 @@ class Step:
     def __post_init__(self) -> None:
         for name in ("eta", "gamma"):
             check_range("Step", name, getattr(self, name))
-        if not isinstance(self.step_size, Sequence):
+        if not is_array(self.step_size):
             at_least_1("Step", "step_size", self.step_size)
 
     def __call__(self, step: int) -> Any:
         """Give the rate of update ``step``."""
-        if isinstance(self.step_size, Sequence):
-            drops = sum(step >= at for at in self.step_size)
+        at: Any = self.step_size
+        if is_array(at):
+            drops = sum(step >= update for update in at)
         else:
-            drops = step // self.step_size
+            drops = step // at
         return self.eta * self.gamma**drops
 
 

@@ -107,6 +107,9 @@ class Trainer:
             raise ValueError("Trainer: batch norm needs a batch_size of at least 2, since one example has no variance")
         check_range("Trainer", "l2", l2)
         check_range("Trainer", "seed", seed)
+        for one in seed if is_array(seed) else [seed]:  # type: ignore[union-attr]
+            if not hasattr(one, "__index__"):
+                raise TypeError(f"Trainer: expected seed as an integer, or one for each model, got {seed!r}")
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
         if divergence not in ("raise", "freeze", "halve"):
@@ -145,6 +148,23 @@ class Trainer:
         self._kept: dict[str, Array] = {}
         self._kept_step = self._unseen = 0
         self._resumed: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what a copy or a pickle holds: what was learned by name, without the views that training writes to."""
+        held = {**self.__dict__, "_learner": None}
+        if self._learner:
+            device = self.network.device
+            held["_learned"] = {name: device.asarray(a, copy=True) for name, a in self.state().items()}
+        return held
+
+    def __setstate__(self, held: dict[str, Any]) -> None:
+        learned = held.pop("_learned", None)
+        self.__dict__.update(held)
+        if learned is not None:
+            kept = self._kept
+            self.start(self.device or Device())
+            self.restore(learned, self.step)
+            self._kept = kept
 
     def _model_axis(self) -> tuple[int, ...]:
         """Find how many models the hyper-parameters describe."""
@@ -369,6 +389,8 @@ class Trainer:
         if (steps is None) == (epochs is None):
             raise ValueError("fit: expected either steps= or epochs=, got both or neither")
         check_range("fit", "steps or epochs", steps if epochs is None else epochs)
+        if not (steps is None or hasattr(steps, "__index__")):
+            raise TypeError(f"fit: expected steps as an integer, got {steps!r}")
         for name, count in (("evaluate_every", evaluate_every), ("train_sample", train_sample)):
             if count is not None:
                 at_least_1("fit", name, count)
@@ -545,6 +567,7 @@ class Trainer:
             raise ValueError(
                 f"{what}data: expected features (n, {self.architecture.in_features}) and {' or '.join(fitting)} with n "
                 f"at least 1, got shapes {tuple(x.shape)} and {tuple(y.shape)}"
+                + ("; use y[:, 0] for a column of labels, y.argmax(axis=-1) for one-hot rows" if y.ndim == 2 else "")
             )
         check_finite(x, f"{what}features")
         return x, self.loss.check(y, outputs, what)
