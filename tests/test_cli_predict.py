@@ -102,6 +102,8 @@ def test_text_for_people(runs: dict[str, Path], file: str, capsys: pytest.Captur
 def test_csv(runs: dict[str, Path], file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.csv"
     assert main(["predict", str(runs["train"]), file, "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"wrote {out}\n"
+    assert main(["predict", str(runs["train"]), file, "--out", str(tmp_path / "out.json"), "--json"]) == 0
     assert capsys.readouterr().out == ""
     header, *rows = csv.reader(io.StringIO(out.read_text("utf-8")))
     assert header == ["file", "row", "class", "probability", *DATA.classes]
@@ -115,6 +117,7 @@ def test_npy(runs: dict[str, Path], file: str, tmp_path: Path, capfdbinary: pyte
     network, out = xpnet.Network.load(runs["train"] / "network.safetensors"), tmp_path / "out.npy"
     assert main(["predict", str(runs["train"]), file, file, "--out", str(out)]) == 0
     np.testing.assert_array_equal(np.load(out, allow_pickle=False), np.tile(network.predict_proba(X), (2, 1)))
+    assert capfdbinary.readouterr().out == f"wrote {out}\n".encode()
     assert main(["predict", str(runs["train"]), file, file, "--format", "npy"]) == 0
     assert capfdbinary.readouterr().out == out.read_bytes()
 
@@ -147,9 +150,10 @@ def test_classes_are_those_named_or_numbers(
 def test_what_is_no_run_is_refused_in_one_line(
     runs: dict[str, Path], file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    empty, begun, odd, several = (tmp_path / name for name in ("empty", "begun", "odd", "several"))
-    for folder in (empty, begun / "checkpoints" / "step-00000001", odd):
+    empty, begun, odd, several, own = (tmp_path / name for name in ("empty", "begun", "odd", "several", "own"))
+    for folder in (empty, begun / "checkpoints" / "step-00000001", odd, own / "checkpoints" / "step-00000001"):
         folder.mkdir(parents=True)
+    (begun / "config.json").write_text("{}", "utf-8")
     (odd / "network.safetensors").write_bytes((runs["train"] / "network.safetensors").read_bytes())
     (odd / "config.json").write_text('{"classes": ["a", "b"]}', "utf-8")
     both = Trainer(mlp(3072, [3], 10), l2=np.asarray([0.0, 1.0]), batch_size=20, schedule=0.1)
@@ -158,6 +162,7 @@ def test_what_is_no_run_is_refused_in_one_line(
     for run, words in (
         (tmp_path / "none", "no run and no file"), (empty, "expected a directory that xpnet train --out"),
         (begun, f"xpnet train --resume {begun}"), (odd, "config.json is damaged: expected 10 classes"),
+        (own, "its checkpoints are a Trainer's: go on with trainer.resume"),
         (several, "holds 2 models side by side"), (Path(file), "not a network that xpnet wrote"),
     ):
         assert main(["predict", str(run), file]) == 2

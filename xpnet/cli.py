@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib.util
 import json
 import os
 import sys
@@ -155,6 +156,8 @@ def _gradcheck(arguments: argparse.Namespace) -> int:
     table = ["  ".join(str(v).ljust(w) for v, w in zip(line, widths, strict=True)).rstrip()
              for line in [columns, *texts]]
     failed = sum(not row["passes"] for row in rows)
+    if not a.parity and any(row["analytical_norm"] < 1e-14 for row in rows):
+        table.append("A gradient that is 0, as of a bias that batch norm cancels, has no relative error: norms are judged.")
     table.append(f"{len(rows) - failed} of {len(rows)} {'cases' if a.parity else 'gradients'} pass on {a.backend}")
     _show(a, {"backend": a.backend, "rows": rows, "passes": not failed}, "\n".join(table))
     return 1 if failed else 0
@@ -177,7 +180,9 @@ def _data(arguments: argparse.Namespace) -> int:
     lines += [f"{'found  ' if p['found'] else 'missing'}  {p['place']}: {p['path']} ({p['detail'] or p['layout']})"
               for p in places]
     if not found and not arguments.data:
-        lines.append("without CIFAR-10 the embedded synthetic images are used; fetch it with: xpnet data --download")
+        first = "" if importlib.util.find_spec("pooch") else "pip install 'xpnet[data]', then "
+        lines.append("without CIFAR-10 the embedded synthetic images are used; fetch it with: "
+                     f"{first}xpnet data --download")
     _show(arguments, {"places": places, "found": found, "downloaded": fetched}, "\n".join(lines))
     return 0 if found or not arguments.data else 2
 

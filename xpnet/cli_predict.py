@@ -49,6 +49,7 @@ def run(a: argparse.Namespace) -> None:
         content = inputs.as_npy(found)
         if a.out:
             replace_file(a.out, content)
+            _wrote(a)
         else:
             sys.stdout.buffer.write(content)
         return
@@ -57,8 +58,14 @@ def run(a: argparse.Namespace) -> None:
     text = {"json": _json, "csv": _csv, "text": _text}[form](a, names, rows)
     if a.out:
         write_text(a.out, f"{text}\n")
+        _wrote(a)
     else:
         print(text)
+
+
+def _wrote(a: argparse.Namespace) -> None:
+    if not a.json:
+        print(f"wrote {a.out}")
 
 
 def _row(file: str, i: int, values: list[float], names: list[str], raw: bool) -> dict[str, Any]:

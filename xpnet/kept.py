@@ -55,7 +55,9 @@ def network(run: Path, device: str | Device = "cpu") -> Network:
     if run.is_dir():
         path = next((run / name for name in NETWORKS if (run / name).is_file()), None)
         if path is None:
-            hint = (f"go on with it with xpnet train --resume {run}" if steps_in(run) else
+            hint = (f"go on with it with xpnet train --resume {run}" if steps_in(run) and (run / CONFIG).exists() else
+                    "its checkpoints are a Trainer's: go on with trainer.resume(...), and save trainer.network here"
+                    if steps_in(run) else
                     "its command goes on with it" if (run / "sweep.json").exists() else
                     "expected a directory that xpnet train --out or xpnet sweep --out wrote")
             raise FileNotFoundError(f"no trained network in {run}, neither {' nor '.join(NETWORKS)}: {hint}")
