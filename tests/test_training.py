@@ -629,6 +629,8 @@ def test_other_values_of_a_wrong_kind_are_refused() -> None:
         (lambda: BatchNorm(eps=np.asarray([0.1, 0.9])), TypeError, "expected one eps for all models"),
         (lambda: make().fit(x, np.asarray(["a", "b"] * 10), steps=1), TypeError, r"numpy.unique\(y, return_inverse"),
         (lambda: make().fit(x, np.eye(3)[y], steps=1), ValueError, r"y.argmax\(axis=-1\) for one-hot rows"),
+        (lambda: make(l2=np.ones((2, 2))), ValueError, "l2 as one number per model, got an array of 2 axes"),
+        (lambda: make().fit(np.ma.masked_greater(x, 1.0), y, steps=1), TypeError, "an array without a mask"),
         (lambda: blocks(5, 0), ValueError, "at least 1, got 0"),
     ):
         with pytest.raises(error, match=words):

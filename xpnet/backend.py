@@ -267,8 +267,10 @@ def from_dlpack(x: Any) -> Array:
     Raises
     ------
     TypeError
-        If ``x`` is no array.
+        If ``x`` is no array, or has a mask.
     """
+    if hasattr(x, "mask") and hasattr(x, "filled"):
+        raise TypeError("expected an array without a mask; use x.filled(...), or leave the masked examples out")
     if isinstance(x, np.ndarray) or array_api_compat.is_cupy_array(x) or array_api_compat.is_torch_array(x):
         return x
     if hasattr(x, "__array_namespace__") and not array_api_compat.is_jax_array(x):

@@ -157,7 +157,8 @@ def _gradcheck(arguments: argparse.Namespace) -> int:
              for line in [columns, *texts]]
     failed = sum(not row["passes"] for row in rows)
     if not a.parity and any(row["analytical_norm"] < 1e-14 for row in rows):
-        table.append("A gradient that is 0, as of a bias that batch norm cancels, has no relative error: norms are judged.")
+        table.append("A gradient that is 0, as of a bias that batch norm cancels, has no relative error: "
+                     "its norms are judged.")
     table.append(f"{len(rows) - failed} of {len(rows)} {'cases' if a.parity else 'gradients'} pass on {a.backend}")
     _show(a, {"backend": a.backend, "rows": rows, "passes": not failed}, "\n".join(table))
     return 1 if failed else 0

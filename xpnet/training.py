@@ -105,8 +105,11 @@ class Trainer:
         at_least_1("Trainer", "batch_size", batch_size)
         if batch_size == 1 and any(isinstance(layer, BatchNorm) for layer in architecture.layers):
             raise ValueError("Trainer: batch norm needs a batch_size of at least 2, since one example has no variance")
-        check_range("Trainer", "l2", l2)
-        check_range("Trainer", "seed", seed)
+        axes: dict[str, Any] = {"l2": l2, "seed": seed}
+        for name, value in axes.items():
+            check_range("Trainer", name, value)
+            if getattr(value, "ndim", 0) > 1:
+                raise ValueError(f"Trainer: expected {name} as one number per model, got an array of {value.ndim} axes")
         for one in seed if is_array(seed) else [seed]:  # type: ignore[union-attr]
             if not hasattr(one, "__index__"):
                 raise TypeError(f"Trainer: expected seed as an integer, or one for each model, got {seed!r}")
