@@ -130,11 +130,6 @@ def by_seed(name: str, values: Any) -> dict[str, Any]:
     return {name: float(values.mean()), **spread}
 
 
-def with_margins(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Put each column's margin behind it, where the rows have one."""
-    return [name for column in columns for name in (column, f"{column}_margin") if name in (column, *rows[0])]
-
-
 class Options(argparse.ArgumentParser):
     """Answers a wrong argument with one line and exit code 2."""
 

@@ -17,7 +17,7 @@ import figures1to4
 import figures5to7
 import table1
 import table2
-from _common import Job, arguments, describe, make_job, with_margins, write_json
+from _common import Job, arguments, describe, make_job, write_json
 
 from xpnet.report import Page
 
@@ -42,22 +42,21 @@ def page(job: Job, results: dict[str, Any]) -> Page:
         columns = ["parameter", "reported", "error", "strict_error", "complex_step_error", "analytical_norm",
                    "numerical_norm", "complex_step_norm", "passes"]
         made.heading("Table 1: errors of the gradients").table(
-            ["hidden", "batch norm", *columns],
+            ["hidden", "batch norm", *map(words, columns)],
             [[str(r["hidden"]), "yes" if r["batch_norm"] else "no", *[r[c] for c in columns]]
              for r in results["gradient_check"]],
-            formats=dict.fromkeys(columns[1:-1], ".2e"),
+            formats=dict.fromkeys(map(words, columns[1:-1]), ".2e"),
             caption="error: | |a| - |n| | / max(1e-5, |a| + |n|) for the norms of the analytical gradient a and the "
-            "numerical one n (central differences, h = 1e-6); strict_error: |a - n| instead of the difference of "
-            "norms; complex_step_error: the same against the complex step. The gradient of a bias that batch norm "
+            "numerical one n (central differences, h = 1e-6); strict error: |a - n| instead of the difference of "
+            "norms; complex step error: the same against the complex step. The gradient of a bias that batch norm "
             "cancels is 0: there n is rounding noise, and the norms are judged.",
-        ).figure(job.out / "table1.png", caption="Table 1 as a picture", alt="heat map of the errors")
+        ).figure(job.out / "table1.png", caption="Table 1 as a picture", alt="heat map of the errors", drawing=True)
     if "loss_curves" in results:
         made.heading("Figures 1 to 4: loss with and without batch norm")
         columns = ["final_train_loss", "final_validation_loss", "roughness", "train_accuracy", "validation_accuracy",
                    "test_accuracy"]
-        columns = with_margins(columns, results["loss_curves"])
-        made.table(["figure", "hidden", "batch norm", *columns],
-                   [[r["figure"], str(r["hidden"]), "yes" if r["batch_norm"] else "no", *[r[c] for c in columns]]
+        made.table(["figure", "hidden", "batch norm", *map(words, columns)],
+                   [[r["figure"], str(r["hidden"]), "yes" if r["batch_norm"] else "no", *cells(r, columns)]
                     for r in results["loss_curves"]], formats=percents(columns),
                    caption="At the end of two cycles, on all images of each split. The curves below show the loss "
                    f"on the first {len(job.data.validation.y):,} training images; roughness is theirs.")
@@ -68,16 +67,16 @@ def page(job: Job, results: dict[str, Any]) -> Page:
         _search(made, job, results["lambda_search"])
     if "initialisation" in results:
         made.heading("Figures 5 to 7: sensitivity to the initial weights")
-        columns = with_margins(["test_accuracy", "validation_accuracy", "final_train_loss"], results["initialisation"])
-        made.table(["sigma", "batch norm", *columns],
-                   [[r["sigma"], "yes" if r["batch_norm"] else "no", *[r[c] for c in columns]]
+        columns = ["test_accuracy", "validation_accuracy", "final_train_loss"]
+        made.table(["sigma", "batch norm", *map(words, columns)],
+                   [[r["sigma"], "yes" if r["batch_norm"] else "no", *cells(r, columns)]
                     for r in results["initialisation"]], formats=percents(columns))
         for number in (5, 6, 7):
-            made.figure(job.out / f"figure{number}.png", alt=f"loss curves of figure {number}",
+            made.figure(job.out / f"figure{number}.png", drawing=True, alt=f"loss curves of figure {number}",
                         caption=f"Figure {number}: without batch norm left, with batch norm right ({job.on})")
-        columns = with_margins(["test_accuracy", "final_train_loss"], results["initialisation_penalty"])
-        made.table(["sigma", "lambda", *columns],
-                   [[r["sigma"], r["l2"], *[r[c] for c in columns]] for r in results["initialisation_penalty"]],
+        columns = ["test_accuracy", "final_train_loss"]
+        made.table(["sigma", "lambda", *map(words, columns)],
+                   [[r["sigma"], r["l2"], *cells(r, columns)] for r in results["initialisation_penalty"]],
                    formats=percents(columns),
                    caption="Without batch norm at sigma = 0.001, by lambda: the penalty decides whether it learns.")
     environment = results["environment"]
@@ -88,40 +87,48 @@ def page(job: Job, results: dict[str, Any]) -> Page:
 
 def percents(columns: list[str]) -> dict[str, str]:
     """Give the formats of accuracies."""
-    return {name: ACCURACY for name in columns if "accuracy" in name}
+    return {words(name): ACCURACY for name in columns if "accuracy" in name}
+
+
+def words(name: str) -> str:
+    """Give a key of the results as a heading."""
+    return name.replace("_", " ")
+
+
+def cells(row: dict[str, Any], columns: list[str]) -> list[Any]:
+    """Give a row's numbers, with the margin over seeds where there is one."""
+    return [(row[name], row.get(f"{name}_margin")) for name in columns]
 
 
 def _curves(made: Page, job: Job, figure: str, name: str, rows: dict[str, dict[str, Any]]) -> None:
-    number = figure.split()[-1]
-    made.figure(job.out / f"figure{number}.png", caption=f"{figure}: {name} ({job.on})", alt=f"curves of {figure}")
     for row in rows.values():
         made.chart({f"{split} {kind}": (row["steps"], row[f"{split}_{kind}"])
                     for split in ("train", "validation") for kind in ("loss", "cost")},
-                   caption=f"{figure}, to zoom: {name}", x_label="update", y_label="loss, cost (nats)")
+                   caption=f"{figure}: {name} ({job.on})", x_label="update", y_label="loss, cost (nats)")
 
 
 def _search(made: Page, job: Job, search: dict[str, Any]) -> None:
     reported = [(-2.41, 0.5518), (-2.47, 0.5480), (-3.10, 0.5376)]
-    columns = with_margins(["log10_lambda", "validation_accuracy"], search["coarse"])
+    columns = ["log10_lambda", "validation_accuracy"]
     made.heading("Table 2: the search for lambda").table(
-        ["rank", "reported log10 lambda", "reported accuracy", *columns],
-        [[i + 1, *(reported[i] if i < 3 else (None, None)), *[row[c] for c in columns]]
+        ["rank", "reported log10 lambda", "reported accuracy", *map(words, columns)],
+        [[i + 1, *(reported[i] if i < 3 else (None, None)), *cells(row, columns)]
          for i, row in enumerate(search["coarse"])],
         formats={"reported accuracy": ACCURACY, **percents(columns)}, caption="Coarse search.")
     made.table(
-        ["rank", *columns], [[i + 1, *[row[c] for c in columns]] for i, row in enumerate(search["fine"])],
+        ["rank", *map(words, columns)], [[i + 1, *cells(row, columns)] for i, row in enumerate(search["fine"])],
         formats=percents(columns),
         caption="Fine search in ({:.2f}, {:.2f}); the report's best was -2.3434 with 55.28 % in (-3.40, -2.11)."
         .format(*search["interval"]))
-    made.figure(job.out / "table2.png", caption=f"Both searches ({job.on})", alt="validation accuracy by lambda")
+    made.figure(job.out / "table2.png", caption=f"Both searches ({job.on})", alt="validation accuracy by lambda",
+                drawing=True)
     final = search["final"]
     reports = {"validation": claims.REPORTED_VALIDATION, "test": claims.REPORTED_TEST}
     ensemble = "" if final["ensemble_networks"] == 1 else (
         f" The networks of {final['ensemble_networks']} seeds as one: {final['ensemble_test_accuracy']:.2%} test.")
-    made.table(["split", "reported", "measured", "measured_margin"],
-               [[name, value, final[f"{name}_accuracy"], final.get(f"{name}_accuracy_margin")]
-                for name, value in reports.items()],
-               formats=dict.fromkeys(("reported", "measured", "measured_margin"), ACCURACY),
+    made.table(["split", "reported", "measured"],
+               [[name, value, *cells(final, [f"{name}_accuracy"])] for name, value in reports.items()],
+               formats=dict.fromkeys(("reported", "measured"), ACCURACY),
                caption=f"The best, log10 lambda = {final['log10_lambda']:.3f}, after 3 cycles.{ensemble}")
 
 

@@ -208,7 +208,7 @@ def test_the_checks_can_fail(browser: Browser, tmp_path: Path) -> None:
 
 def test_what_the_page_of_a_run_says(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["run"])
-    assert browser.driver.title == "Run train"
+    assert browser.driver.title == "train: a training run"
     links = browser.all("nav a")
     assert [link.text for link in links] == [heading.text for heading in browser.all("h2")]
     links[-1].click()
@@ -223,7 +223,63 @@ def test_the_page_of_the_examples_has_all_its_parts(browser: Browser, pages: dic
     assert parts == ["Claims", "Table 1", "Figures 1 to 4", "Table 2", "Figures 5 to 7", "How it was made"]
     assert len(browser.all("tbody tr")) > 60
     assert len(browser.all(".chart path")) > 4 * 4
-    assert len(browser.all("img")) == 9
+    assert len(browser.all("img")) == 5
+    assert not [head.text for head in browser.all("th") if "_" in head.text]
+
+
+def test_pictures_fit_a_phone_and_open_at_full_size(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["run"], "phone")
+    wide = "[...document.images].map((e) => e.getBoundingClientRect().width)"
+    button, image = browser.all(".size")[1], browser.all("img")[1]
+    browser.until(button.is_displayed)
+    assert max(browser.ask(wide)) <= WIDTHS["phone"]
+    button.click()
+    assert browser.ask(wide)[1] == browser.ask("document.images[1].naturalWidth") > WIDTHS["phone"]
+    assert button.text == "Fit to the page"
+    assert browser.ask("document.documentElement.scrollWidth") == WIDTHS["phone"]  # the picture scrolls, not the page
+    image.click()
+    assert browser.ask(wide)[1] <= WIDTHS["phone"]
+    browser.open(pages["run"])
+    assert not [button for button in browser.all(".size") if button.is_displayed()]
+    assert browser.complaints() == []
+
+
+def test_no_picture_glares_in_the_dark(browser: Browser, pages: dict[str, Path]) -> None:
+    looks = "[...document.images].map((e) => [e.className, getComputedStyle(e).filter.split('(')[0]])"
+    for scheme, drawing, other in (("dark", "invert", "brightness"), ("light", "none", "none")):
+        browser.open(pages["run"], scheme=scheme)
+        assert browser.ask(looks) == [["", other], ["drawing", drawing], ["", other]]
+
+
+def test_long_texts_are_cards_on_a_phone_and_columns_elsewhere(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["examples"], "phone")
+    beyond = """[...document.querySelectorAll(".cards td")]
+        .filter((e) => e.getBoundingClientRect().right > innerWidth || e.scrollWidth > e.clientWidth).length"""
+    assert browser.ask(beyond) == 0
+    assert len(browser.all(".cards td")) > 50
+    same = "new Set([...document.querySelector('.cards tbody tr').cells].map((e) => Math.round(e[arguments[0]]))).size"
+    assert browser.ask(same, "offsetLeft") == 1
+    browser.open(pages["examples"])
+    assert browser.ask(same, "offsetTop") == 1
+
+
+def test_a_sweeps_table_and_legend_fit_a_laptop(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["sweep"])
+    assert browser.ask("document.querySelector('table').parentElement.scrollWidth"
+                       " - document.querySelector('table').parentElement.clientWidth") == 0
+    assert len({button.size["width"] for button in browser.all(".legend button")}) == 1
+
+
+def test_the_hint_is_given_once_and_a_rate_starts_at_zero(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["run"])
+    assert [bool(output.text) for output in browser.all("output")] == [True, False, False]
+    assert browser.ask("[...arguments[0].querySelectorAll('text[text-anchor=end]')].map((e) => e.textContent)[0]",
+                       Chart(browser, 2).svg) == "0"
+
+
+def test_a_command_does_not_break(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["run"], "phone")
+    assert browser.ask("document.querySelector('code').getClientRects().length") == 1
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,15 @@ def test_history_has_loss_accuracy_and_rate_beneath() -> None:
     assert loss.get_ylabel() == "loss and cost"
 
 
+def test_history_draws_no_cost_that_is_the_loss_and_the_rate_from_zero() -> None:
+    columns = history_columns() | {"lr": np.full(10, 0.01)}
+    columns |= {f"{name}_cost": columns[f"{name}_loss"] for name in ("train", "validation")}
+    loss, _, rate = plotting.history(columns).axes
+    check_lines(loss, columns["step"], [columns["train_loss"], columns["validation_loss"]])
+    assert loss.get_ylabel() == "loss"
+    assert rate.get_ylim()[0] == 0
+
+
 def test_history_draws_what_there_is() -> None:
     columns = {k: v for k, v in history_columns().items() if k in ("step", "train_loss")}
     loss, accuracy, rate = plotting.history(columns).axes
@@ -169,6 +179,11 @@ def test_gradient_check_has_a_block_for_each_network() -> None:
     assert_allclose(values[:2], [[-9, -4], [-8, -7]])
     assert [text.get_text() for text in first.texts] == ["-9.0", "-4.0", "-8.0", "-7.0", "0", "\N{EN DASH}"]
     assert [tick.get_text() for tick in first.get_xticklabels()] == ["W1", "b1"]
+    rows = [{**rows[2], "parameter": f"gamma{i}"} for i in range(9)]
+    wide = plotting.gradient_check(rows)
+    wide.draw_without_rendering()
+    boxes = [tick.get_window_extent() for tick in wide.axes[0].get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
     assert_allclose(second.images[0].get_array().ravel(), [-10, -9, -15])
     assert "without batch norm" in first.get_title(loc="left")
     with pytest.raises(ValueError, match="at least one row"):

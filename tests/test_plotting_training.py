@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.testing import assert_allclose, assert_array_equal
 
 from xpnet import plotting
 from xpnet.intervals import interval
-from xpnet.plotting_pictures import mistakes
+from xpnet.plotting_pictures import confusion, mistakes
 from xpnet.plotting_training import activations, lr_range, sweep
 
 
@@ -181,6 +182,49 @@ def test_mistakes_are_the_first_image_of_the_most_frequent_pairs() -> None:
     assert_array_equal(np.unique(canvas), [2, 6, 255])
     assert "accuracy 50.00 %" in strip.get_title()
     assert matrix.get_title() == "t"
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_mistakes_alone_have_names_that_touch_nothing(count: int) -> None:
+    names = ["horizontal stripes", "vertical stripes", "owl"]
+    true, taken = np.array([0, 0, 1, 1, 2, 2]), np.array([1, 2, 0, 2, 0, 1])
+    figure = mistakes(true, taken, np.zeros((6, 768), np.uint8), (3, 16, 16), names, count=count, matrix=False)
+    (strip,) = figure.axes
+    assert len(strip.texts) == count
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in strip.texts]
+    black = np.asarray(strip.images[0].get_array())[:, :, 0] == 0
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[i + 1:])
+        (left, bottom), (right, top) = strip.transData.inverted().transform(box.get_points())
+        rows, columns = slice(max(int(top), 0), int(bottom + 1.5)), slice(max(int(left), 0), int(right + 1.5))
+        assert not black[rows, columns].any()
+
+
+@pytest.mark.parametrize("names", [["cat", "dog", "owl"], [f"quite a long name {i}" for i in range(10)]])
+def test_a_matrix_of_classes_has_little_white_around_it(names: list[str]) -> None:
+    figure = confusion(np.ones((len(names), len(names)), int), names)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[:, :, :3].min(axis=2) < 250
+    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+    white = [rows[0], pixels.shape[0] - 1 - rows[-1], columns[0], pixels.shape[1] - 1 - columns[-1]]
+    assert max(white) <= 0.5 * figure.dpi, white
+
+
+@pytest.mark.parametrize("draw", ["mistakes", "confusion"])
+@pytest.mark.parametrize("names", [["cat", "dog", "owl"], [f"quite a long name {i}" for i in range(10)]])
+def test_the_labels_of_a_matrix_are_inside_the_figure(draw: str, names: list[str]) -> None:
+    k = len(names)
+    figure = confusion(np.eye(k), names, title="t") if draw == "confusion" else mistakes(
+        np.arange(k), np.roll(np.arange(k), 1), np.zeros((k, 768), np.uint8), (3, 16, 16), names, title="t")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+            box = text.get_window_extent()
+            assert min(box.x0, box.y0) >= 0, text
+            assert box.x1 <= figure.bbox.x1, text
+            assert box.y1 <= figure.bbox.y1, text
 
 
 def test_without_mistakes_the_figure_says_so() -> None:

@@ -206,6 +206,30 @@ def test_table_headings_are_buttons_that_sort() -> None:
     assert [b["text"] for b in parsed.all("button")[1:]] == ["name", "value"]
 
 
+def test_a_margin_stands_beside_its_number() -> None:
+    rows = [[(0.705, 0.0049), (2, None)], [(0.5, np.float64(0.25)), (np.nan, 1.0)], [None, (1.0, math.nan)]]
+    parsed = Parsed(Page("t").table(["a", "b"], rows, formats={"a": "{:.1%}"}).html())
+    cells = parsed.all("td")
+    assert [cell["text"] for cell in cells] == [
+        "70.5% ± 0.5%", "2", "50.0% ± 25.0%", "nan ± 1.0", "\N{EN DASH}", "1"]
+    assert [cell["attributes"].get("data-sort") for cell in cells] == ["0.705", "2.0", "0.5", "nan", None, "1.0"]
+    assert all("num" in cell["attributes"]["class"] for cell in cells)
+    assert Parsed(Page("t").table(["a"], [[("x", "y")]]).html()).all("td")[0]["text"] == "('x', 'y')"
+
+
+def test_rows_with_long_texts_become_cards_that_name_their_cells() -> None:
+    short, long = ["a", "b", "c"], ["a", None, "x" * 121]
+    for row, names in ((short, [None] * 3), (long, ["p", HOSTILE, "r"])):
+        parsed = Parsed(Page("t").table(["p", HOSTILE, "r"], [row]).html())
+        assert [cell["attributes"].get("data-name") for cell in parsed.all("td")] == names
+        assert bool(parsed.all("table", "cards")) == (row is long)
+
+
+def test_a_command_is_text_of_fixed_width() -> None:
+    parsed = Parsed(Page("t").code(HOSTILE).html())
+    assert parsed.all("pre", "scroll")[0]["text"] == parsed.all("code")[0]["text"] == HOSTILE
+
+
 def test_table_errors_name_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="row 1 has 1 cells where 2 were expected"):
         Page("t").table(["a", "b"], [[1, 2], [3]])
@@ -222,6 +246,11 @@ def test_figure_is_inside_the_page(tmp_path: Path) -> None:
         ]
         assert (image["width"], image["height"], image["alt"]) == ("5", "4", "what it shows")
         assert base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) == png(5, 4)
+
+
+def test_only_a_drawing_may_swap_light_and_dark() -> None:
+    page = Page("t").figure(png(), caption="c", alt="a").figure(png(), caption="c", alt="a", drawing=True)
+    assert [image["attributes"].get("class") for image in Parsed(page.html()).all("img")] == [None, "drawing"]
 
 
 def test_figure_errors(tmp_path: Path) -> None:
@@ -244,6 +273,7 @@ def test_chart_data_round_trip_with_gaps() -> None:
         "x_label": "x",
         "y_label": "y",
         "log_y": False,
+        "from_zero": False,
     }
     logarithmic = Page("t").chart({"a": (x, y)}, caption="c", x_label="x", y_label="y", log_y=True)
     assert Parsed(logarithmic.html()).json()[0]["series"][0]["y"] == [1.0, None, None, 0.1, None]

@@ -84,24 +84,61 @@ def test_the_page_of_a_run(copy: dict[str, Path], capsys: pytest.CaptureFixture[
     for chart in charts:
         for line in chart["series"]:
             assert line["x"] == [0, 2, 4]
-            assert line["y"] == [row[line["name"].replace(" ", "_")] for row in rows]
+            name = "lr" if line["name"] == "learning rate" else line["name"].replace(" ", "_")
+            assert line["y"] == [row[name] for row in rows]
+    assert [chart["from_zero"] for chart in charts] == [False, False, True]
+    assert [parsed.all("h1")[0]["text"], parsed.all("p", "subtitle")[0]["text"]] == [
+        "run: a training run", f"xpnet {xpnet.__version__}, synthetic, cpu"]
     network = xpnet.Network.load(copy["run"] / "network.safetensors")
     right = network.predict(DATA.test.x) == DATA.test.y
-    result, layers, test, classes, sizes, settings = tables(parsed)
-    assert result["data"] == ["train", "validation"]
+    result, layers, classes, sizes, settings = tables(parsed)
+    assert result["data"] == ["train", "validation", "test"]
+    assert list(result) == ["data", "loss", "cost", "accuracy"]
     assert result["accuracy"][1] == f"{rows[-1]['validation_accuracy']:.2%}"
     assert layers["type"] == ["Standardize", "Linear", "BatchNorm", "ReLU", "Linear"]
-    assert test["accuracy"] == [f"{right.mean():.2%}"]
+    assert result["accuracy"][2] == f"{right.mean():.2%}"
     loss = -np.log(network.predict_proba(DATA.test.x)[np.arange(30), DATA.test.y]).mean()
-    assert float(test["loss"][0]) == pytest.approx(loss, rel=1e-3)
+    assert float(result["loss"][2]) == pytest.approx(loss, rel=1e-3)
     assert classes["class"] == list(DATA.classes)
     assert classes["recognised"] == [f"{right[DATA.test.y == i].mean():.2%}" for i in range(10)]
     assert sum(map(int, classes["taken for it"])) == 30
     assert len(sizes["layer"]) == 5
     assert "SGD(momentum=0, nesterov=false)" in settings["value"]
-    assert len(parsed.all("img")) == 2
+    assert [image["attributes"].get("class") for image in parsed.all("img")] == [None, "drawing", None]
     assert all(image["attributes"]["alt"] for image in parsed.all("img"))
-    assert any("--batch-norm" in text["text"] for text in parsed.all("p"))
+    assert any("--batch-norm" in text["text"] for text in parsed.all("code"))
+
+
+def test_a_cost_that_is_the_loss_is_not_said_twice(copy: dict[str, Path]) -> None:
+    path = copy["run"] / "history.jsonl"
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    same = [{**row, **{f"{split}_cost": row[f"{split}_loss"] for split in ("train", "validation")}} for row in rows]
+    for kept, without in ((rows, False), (same, True),
+                          ([{k: v for k, v in row.items() if "cost" not in k} for row in rows], True)):
+        path.write_text("\n".join(map(json.dumps, kept)), "utf-8")
+        parsed = Parsed(page(copy["run"])[0].html())
+        assert ("cost" not in tables(parsed)[0]) == without
+        assert len(parsed.json()[0]["series"]) == (2 if without else 4)
+    table = json.loads((copy["sweep"] / "table.json").read_text("utf-8"))
+    assert "train cost" in tables(Parsed(page(copy["sweep"])[0].html()))[0]
+    table = [{**row, "train_cost": row["train_loss"]} for row in table]
+    (copy["sweep"] / "table.json").write_text(json.dumps(table), "utf-8")
+    shown = tables(Parsed(page(copy["sweep"])[0].html()))[0]
+    assert "train cost" not in shown
+    assert "train loss" in shown
+
+
+def test_what_a_directory_from_python_does_not_know_is_left_out(copy: dict[str, Path]) -> None:
+    (copy["run"] / "config.json").unlink()
+    made, missing = page(copy["run"])
+    assert made.subtitle == ""
+    assert "--data names them" in missing  # the network takes such images
+    architecture = xpnet.mlp(5, [4], 3)
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in architecture.shapes.items()}
+    xpnet.Network(architecture, arrays).save(copy["run"] / "network.safetensors")
+    made, missing = page(copy["run"])
+    assert missing == ""
+    assert "Not on this page" not in made.html()
 
 
 def test_the_page_of_a_sweep(kept: dict[str, Path], tmp_path: Path) -> None:
@@ -110,20 +147,23 @@ def test_the_page_of_a_sweep(kept: dict[str, Path], tmp_path: Path) -> None:
     assert headings(parsed) == ["Result", "The best network", "On the test images", "How it was made"]
     rows = json.loads((kept["sweep"] / "table.json").read_text("utf-8"))
     result = tables(parsed)[0]
-    assert list(result)[:3] == ["l2", "validation accuracy", "validation accuracy margin"]
+    assert list(result)[:3] == ["l2", "validation accuracy", "train loss"]
+    assert not {"diverged", "step", "lr"} & set(result)  # the same for all
     assert [float(cell) for cell in result["l2"]] == [row["l2"] for row in rows]
-    assert result["validation accuracy"] == [f"{row['validation_accuracy']:.2%}" for row in rows]
+    assert result["validation accuracy"] == [
+        f"{row['validation_accuracy']:.2%} ± {row['validation_accuracy_margin']:.2%}" for row in rows]
+    assert any("On the test images the best network has accuracy" in text["text"] for text in parsed.all("p"))
     assert any("hidden [4]" in text["text"] for text in parsed.all("p"))
     chart = parsed.json()[0]
     assert sorted(line["name"] for line in chart["series"]) == [
         f"l2 {l2}, seed {seed}" for l2 in ("0", "0.1") for seed in (0, 1)]
-    assert len(parsed.all("img")) == 3
+    assert len(parsed.all("img")) == 4
 
 
 def test_the_page_of_two_rounds(kept: dict[str, Path]) -> None:
     parsed = Parsed(page(kept["search"])[0].html())
     assert headings(parsed)[:3] == ["Result of the coarse round", "Result of the fine round", "The best network"]
-    assert "validation accuracy margin" not in tables(parsed)[0]  # of one seed
+    assert "±" not in tables(parsed)[0]["validation accuracy"][0]  # of one seed
 
 
 def test_many_members_are_not_all_drawn(copy: dict[str, Path]) -> None:

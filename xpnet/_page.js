@@ -36,6 +36,22 @@ for (const table of all("table")) {
   }));
 }
 
+// ---- Pictures: shrunk to the page, at full size when asked for
+for (const figure of all("figure:not(.chart)")) {
+  const image = figure.querySelector("img"), button = figure.querySelector(".size");
+  const measure = () => {
+    const full = figure.classList.contains("full"), shrunk = image.width < image.naturalWidth - 1;
+    figure.classList.toggle("shrunk", shrunk);
+    button.hidden = !shrunk && !full;
+    button.textContent = full ? "Fit to the page" : "Full size";
+  };
+  const turn = () => { if (!button.hidden) { figure.classList.toggle("full"); measure(); } };
+  button.addEventListener("click", turn);
+  image.addEventListener("click", turn);
+  image.addEventListener("load", measure);
+  new ResizeObserver(measure).observe(image);
+}
+
 // ---- Charts
 function linearTicks(low, high, most) {
   const raw = (high - low) / most, power = 10 ** Math.floor(Math.log10(raw));
@@ -62,7 +78,8 @@ function chart(figure) {
   const svg = figure.querySelector("svg"), legend = figure.querySelector(".legend");
   const output = figure.querySelector("output"), reset = figure.querySelector(".reset");
   const forward = data.log_y ? Math.log10 : (y) => y, back = data.log_y ? (y) => 10 ** y : (y) => y;
-  const hint = "Drag, pinch or Ctrl + wheel to zoom; hover, tap or use the arrow keys to read values.";
+  const hint = figure !== all(".chart")[0] ? "" :  // once on a page is enough
+    "Drag, pinch or Ctrl + wheel to zoom; hover, tap or use the arrow keys to read values.";
   const touches = new Map();
   let view = null, cursor = null, start = null, selection = null, box = null, shown = null, waiting = null;
 
@@ -91,7 +108,8 @@ function chart(figure) {
     const points = visible().flatMap((line) => line.points).filter((p) => p.y !== null);
     const inside = points.filter((p) => p.x >= low && p.x <= high);
     const x = low === -Infinity ? range(points.map((p) => p.x), 0) : [low, high];
-    return { x, y: range((inside.length ? inside : points).map((p) => p.y), 0.04) };
+    const [bottom, top] = range((inside.length ? inside : points).map((p) => p.y), 0.04);
+    return { x, y: data.from_zero ? [Math.min(0, bottom), Math.max(0, top)] : [bottom, top] };
   }
   const px = (x) => box.left + (x - shown.x[0]) / (shown.x[1] - shown.x[0]) * box.width;
   const py = (y) => box.top + (shown.y[1] - y) / (shown.y[1] - shown.y[0]) * box.height;
@@ -233,6 +251,7 @@ function chart(figure) {
     redraw();
   });
 
+  legend.style.setProperty("--letters", Math.max(0, ...lines.map((line) => line.name.length)));
   for (const line of lines) {
     const button = make("button", { type: "button", ariaPressed: "true" });
     line.value = make("b", {});

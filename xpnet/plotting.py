@@ -114,8 +114,8 @@ def history(columns: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
     ----------
     columns : mapping from name to array_like of shape (n,)
         Equally long columns: ``step``, ``lr``, ``train_loss``, ``validation_loss``, ``train_accuracy``,
-        ``validation_accuracy`` (in [0, 1]) and, where there are any, ``train_cost`` and ``validation_cost``.
-        A column that is not there is not drawn; only ``step`` is needed.
+        ``validation_accuracy`` (in [0, 1]) and, where there are any, ``train_cost`` and ``validation_cost``,
+        which are not drawn where they are the loss. A column that is not there is not drawn; only ``step`` is needed.
     title : str, optional
         The title of the whole figure.
 
@@ -147,7 +147,10 @@ def history(columns: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
         ("accuracy", accuracy, "", 1.6),
     ):
         for name, style in (("train", _TRAIN), ("validation", _VALIDATION)):
-            if (values := columns.get(f"{name}_{quantity}")) is not None:
+            values = columns.get(f"{name}_{quantity}")
+            hidden = quantity == "cost" and np.array_equal(
+                _floats(values if values is not None else []), _floats(columns.get(f"{name}_loss", [])), equal_nan=True)
+            if values is not None and not hidden:
                 label = ("training" if name == "train" else name) + (suffix or f" {quantity}")
                 _line(axes, steps, _floats(values), label=label, **{**style, "linewidth": width})
                 drawn["accuracy" if axes is accuracy else "loss"].append(_floats(values))
@@ -162,6 +165,7 @@ def history(columns: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
             axes.legend(loc=place)
     if "lr" in columns:
         _line(rate, steps, _floats(columns["lr"]), color=_GREY)
+        rate.set_ylim(bottom=min(0.0, rate.get_ylim()[0]))  # a constant rate is not magnified to a narrow axis
     rate.set_ylabel("learning rate")
     rate.set_xlabel("update step")
     return figure

@@ -64,7 +64,7 @@ def gradient_check(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Fig
                 color="white" if exponent < -7.5 else "black",
             )
         axes.set_xlim(-0.5, max(widest, 6) - 0.5)
-        axes.set_xticks(range(len(members)), [str(row["parameter"]) for row in members])
+        axes.set_xticks(range(len(members)), [str(row["parameter"]) for row in members], fontsize=8)
         axes.set_yticks(range(len(_ERRORS)), list(_ERRORS.values()))
         axes.set_title(f"hidden {list(hidden)}, {'with' if batch_norm else 'without'} batch norm", loc="left")
         axes.tick_params(length=0)
@@ -174,8 +174,7 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], *, title: str = "") -> 
             f"expected a matrix of shape {(len(classes), len(classes))}, one row and one column for each "
             f"class, but came {counts.shape}: give the names of all classes"
         )
-    side = max(4.2, 0.6 * len(classes) + 1.6)
-    figure = new_figure((side + 1.2, side), "")
+    figure = new_figure(_size_of_cells(classes, bool(title)), "")
     axes = figure.subplots()
     axes.set_title(title)
     _cells(axes, counts, classes)
@@ -191,6 +190,7 @@ def mistakes(
     *,
     title: str = "",
     count: int = 20,
+    matrix: bool = True,
 ) -> Figure:
     """Draw a confusion matrix and, beneath, a sample mistake of each of the most frequent confusions.
 
@@ -209,6 +209,8 @@ def mistakes(
     count : int, optional
         At most so many mistakes: the first image of the most frequent pair of a true class and another that it
         was taken for, of the next one, ...
+    matrix : bool, optional
+        Whether to draw the confusion matrix, or the mistakes alone.
 
     Returns
     -------
@@ -235,25 +237,41 @@ def mistakes(
     order = [int(pair) for pair in np.argsort(-wrong, kind="stable")[:count] if wrong[pair]]
     chosen = [int(np.argmax(pairs == pair)) for pair in order]
     names = [f"{classes[pair // k]}\nas {classes[pair % k]}" for pair in order]
-    side = max(4.2, 0.6 * k + 1.6)
+    width, side = _size_of_cells(classes, bool(title))
     letters = 3 + max(map(len, classes))  # each image is as wide as its name: 0.055 inches for a letter
-    columns = min(max(int((side - 2.0) / (0.055 * letters + 0.05)), 3), 10)
+    columns = min(max(int((width - 0.2) / max(0.055 * letters + 0.05, 0.9)), 3), 10) if matrix else 4
+    inches = (side - 0.2) / columns if matrix else max(0.055 * letters + 0.05, 1.1)
     none: tuple[NDArray[np.uint8], list[tuple[float, float]]] = np.zeros((1, 4, 1), np.uint8), []
-    canvas, places = _canvas(pictures[chosen], image_shape, 0.2 * columns, columns) if chosen else none
-    width = side + 0.8
-    strip = (side - 0.6) * canvas.shape[0] / canvas.shape[1]
-    figure = new_figure((width, side + strip + 0.1), "")
-    above, beneath = figure.subplots(2, 1, height_ratios=[side, strip])
-    above.set_title(title)
-    _cells(above, counts, classes)
+    lines = 1.1 * image_shape[2] / image_shape[1] / inches  # two lines are 0.32 inches high
+    canvas, places = _canvas(pictures[chosen], image_shape, lines, columns) if chosen else none
+    width = width if matrix else inches * min(columns, len(chosen) or columns) + 0.2
+    strip = (inches * columns if matrix else width - 0.2) * canvas.shape[0] / canvas.shape[1] + 0.4
+    figure = new_figure((width, strip + (side if matrix else 0)), "")
+    figure.set_layout_engine("compressed")  # the constrained one cuts the label of square cells off
+    if matrix:
+        above, beneath = figure.subplots(2, 1, height_ratios=[side, strip])
+        above.set_title(title)
+        _cells(above, counts, classes)
+    else:
+        beneath = figure.subplots()
+        figure.suptitle(title)
     beneath.set_axis_off()
     right = counts.trace() / counts.sum()
-    if chosen:
+    if chosen and not matrix:
+        _show(beneath, canvas, places, names)
+    elif chosen:
         _show(beneath, canvas, places, names)
         beneath.set_title(f"accuracy {100 * right:.2f} %\nthe most frequent mistakes, first image of each", fontsize=9)
     else:
         beneath.text(0.5, 0.5, "no mistakes", ha="center", va="center", transform=beneath.transAxes)
     return figure
+
+
+def _size_of_cells(classes: Sequence[str], titled: bool) -> tuple[float, float]:
+    """Give the inches that a confusion matrix needs with its names: square cells leave what is over white."""
+    names = 0.085 * max(map(len, classes))
+    side = max(2.8, 0.55 * len(classes))
+    return side + names + 1.6, side + 0.7 * names + 0.6 + 0.3 * titled
 
 
 def _cells(axes: Axes, counts: NDArray[Any], classes: Sequence[str]) -> None:
@@ -278,7 +296,7 @@ def _cells(axes: Axes, counts: NDArray[Any], classes: Sequence[str]) -> None:
     axes.grid(visible=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    axes.figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8, pad=0.02)
 
 
 def new_figure(size: tuple[float, float], title: str) -> Figure:
@@ -316,7 +334,7 @@ def _canvas(
     for k, picture in enumerate(x.reshape(-1, channels, height, width)):
         top, left = k // columns * (height + head) + head, k % columns * (width + gap)
         canvas[top : top + height, left : left + width] = picture.transpose(1, 2, 0)
-        places.append((left + width / 2 - 0.5, top - 1.0))
+        places.append((left + width / 2 - 0.5, top - 0.5 - 0.05 * height))  # text does not touch the image
     return canvas, places
 
 

@@ -24,7 +24,7 @@ from .backend import Array, to_numpy
 __all__ = ["Page"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_WIDE = 800  # pixels: a wider picture is not shrunk to a phone's width, but scrolls
+_LONGER = 120  # letters of a cell
 _DASH = "\N{EN DASH}"
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -85,6 +85,24 @@ class Page:
         """
         return self._append(f"<p>{_escape(paragraph)}</p>")
 
+    def code(self, text: str, *, label: str = "Command") -> Page:
+        """Append a command or other text of fixed width, whose lines scroll and do not break.
+
+        Parameters
+        ----------
+        text : str
+            The text.
+        label : str, optional
+            What it is, for those who cannot see it.
+
+        Returns
+        -------
+        Page
+            The page itself, so that calls can follow one another.
+        """
+        return self._append(f'<pre class="scroll" role="region" tabindex="0" aria-label="{_escape(label)}">'
+                            f"<code>{_escape(text)}</code></pre>")
+
     def table(
         self,
         columns: Sequence[str],
@@ -100,8 +118,9 @@ class Page:
         columns : sequence of str
             The column headings.
         rows : sequence of sequences
-            One cell for each column. Numbers are aligned right and sort as numbers, a bool is shown as a
-            verdict (holds or does not hold), None as a dash, and all else as its `str`.
+            One cell for each column. Numbers are aligned right and sort as numbers, a tuple (number, margin) is
+            shown as number ± margin and sorts by the number, a bool is shown as a verdict (holds or does not
+            hold), None as a dash, and all else as its `str`.
         caption : str, optional
             The table's caption.
         formats : mapping from column to format, optional
@@ -128,6 +147,8 @@ class Page:
             )
         body = []
         numeric = [_is_numeric([row[i] for row in rows if i < len(row)]) for i in range(len(columns))]
+        # On a phone long texts side by side are thin columns or far away: there each row becomes a card.
+        cards = len(columns) > 2 and any(len(str(cell)) > _LONGER for row in rows for cell in row)
         for index, row in enumerate(rows):
             if len(row) != len(columns):
                 raise ValueError(
@@ -135,7 +156,7 @@ class Page:
                     f"of {list(columns)}: give None for a cell that is empty"
                 )
             cells = (
-                _cell(value, formats.get(column, ""), right)
+                _cell(value, formats.get(column, ""), right, column if cards else "")
                 for column, value, right in zip(columns, row, numeric, strict=True)
             )
             body.append(f"<tr>{''.join(cells)}</tr>")
@@ -146,15 +167,18 @@ class Page:
         )
         label = _escape(caption or "Table: " + ", ".join(columns))
         return self._append(
-            f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table>'
+            f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">'
+            + ('<table class="cards">' if cards else "<table>")
             + (f"<caption>{_escape(caption)}</caption>" if caption else "")
             + f"<thead><tr>{heads}</tr></thead>\n<tbody>\n"
             + "\n".join(body)
             + "\n</tbody></table></div>"
         )
 
-    def figure(self, png: bytes | str | os.PathLike[str], *, caption: str, alt: str) -> Page:
-        """Append a picture, which is copied into the page.
+    def figure(
+        self, png: bytes | str | os.PathLike[str], *, caption: str, alt: str, drawing: bool = False
+    ) -> Page:
+        """Append a picture, which is copied into the page, and is shrunk to the page's width where it is wider.
 
         Parameters
         ----------
@@ -164,6 +188,9 @@ class Page:
             The text beneath the picture.
         alt : str
             What the picture shows, for those who cannot see it.
+        drawing : bool, optional
+            Whether it is a drawing on white, whose light and dark the dark theme may swap; of photographs it
+            dims the light.
 
         Returns
         -------
@@ -185,13 +212,14 @@ class Page:
                 "save the figure as PNG first"
             )
         width, height = struct.unpack(">II", content[16:24])  # so that the page keeps their place
-        wide = ' class="wide"' if width > _WIDE else ""
+        kind = ' class="drawing"' if drawing else ""
         data = base64.b64encode(content).decode("ascii")
         return self._append(
             f'<figure><div class="scroll" role="region" tabindex="0" aria-label="{_escape(caption)}">'
-            f'<img{wide} width="{width}" height="{height}" alt="{_escape(alt)}" '
+            f'<img{kind} width="{width}" height="{height}" alt="{_escape(alt)}" '
             f'src="data:image/png;base64,{data}">'
-            f"</div><figcaption>{_escape(caption)}</figcaption></figure>"
+            '</div><button type="button" class="size" hidden>Full size</button>'
+            f"<figcaption>{_escape(caption)}</figcaption></figure>"
         )
 
     def chart(
@@ -202,6 +230,7 @@ class Page:
         x_label: str,
         y_label: str,
         log_y: bool = False,
+        from_zero: bool = False,
     ) -> Page:
         """Append a line chart that can be zoomed and read off.
 
@@ -216,6 +245,8 @@ class Page:
             What the axes show, with units.
         log_y : bool, optional
             Whether the vertical axis is logarithmic.
+        from_zero : bool, optional
+            Whether the vertical axis, if it is not logarithmic, begins at 0: else the lines fill it.
 
         Returns
         -------
@@ -238,7 +269,8 @@ class Page:
             points = [(_finite(u), _finite(v)) for u, v in zip(xs.tolist(), ys.tolist(), strict=True)]
             shown = [None if u is None or v is None or (log_y and v <= 0) else v for u, v in points]
             lines.append({"name": name, "x": [u for u, _ in points], "y": shown})
-        content = {"series": lines, "x_label": x_label, "y_label": y_label, "log_y": log_y}
+        content = {"series": lines, "x_label": x_label, "y_label": y_label, "log_y": log_y,
+                   "from_zero": from_zero and not log_y}
         return self._append(
             f'<figure class="chart"><script type="application/json">{_embed(content)}</script>'
             "<noscript><p>The page's own script draws this chart, but it did not run.</p></noscript>"
@@ -334,33 +366,52 @@ def _is_number(value: object) -> bool:
 
 
 def _is_numeric(values: Sequence[object]) -> bool:
-    given = [_plain(value) for value in values if value is not None]
+    given = [_with_margin(value)[0] for value in values if value is not None]
     return bool(given) and all(map(_is_number, given))
+
+
+def _with_margin(value: object) -> tuple[Any, Any]:
+    """Split a cell into its value and its margin, None where it has none."""
+    if isinstance(value, tuple) and len(value) == 2 and _is_number(number := _plain(value[0])):
+        margin = _plain(value[1])
+        return number, margin if _is_number(margin) and math.isfinite(margin) else None
+    return _plain(value), None
 
 
 def _align(right: bool) -> str:
     return "num" if right else "text"
 
 
-def _cell(value: object, spec: str, right: bool) -> str:
-    """Return one cell of a column aligned `right` or not; ``data-sort`` is the number it is sorted by."""
-    value = _plain(value)
+def _cell(value: object, spec: str, right: bool, name: str) -> str:
+    """Return one cell of a column aligned `right` or not; ``data-sort`` is the number it is sorted by.
+
+    A `name` stands beside it where its row is shown as a card.
+    """
+    value, margin = _with_margin(value)
+    named = f' data-name="{_escape(name)}"' if name else ""
     if value is None:
-        return f'<td class="{_align(right)} none">{_DASH}</td>'
+        return f'<td class="{_align(right)} none"{named}>{_DASH}</td>'
     if isinstance(value, bool):
         word, mark = ("holds", "✓") if value else ("does not hold", "✗")
-        name = "yes" if value else "no"
+        verdict = "yes" if value else "no"
         return (
-            f'<td class="{name}" data-sort="{int(value)}"><span aria-hidden="true">{mark}</span>'
+            f'<td class="{verdict}"{named} data-sort="{int(value)}">'
+            f'<span aria-hidden="true">{mark}</span>'
             f'<span class="sr">{word}</span></td>'
         )
     if isinstance(value, Real):
-        spec = spec or ("d" if isinstance(value, Integral) else ".4g")
-        written = (spec if "{" in spec else f"{{:{spec}}}").format(value)
-        return f'<td class="num" data-sort="{float(value)!r}">{_escape(written)}</td>'
+        given, spec = bool(spec), spec or ("d" if isinstance(value, Integral) else ".4g")
+        written = _write(value, spec)
+        if margin is not None:
+            written += f" ± {_write(margin, spec if given else '#.2g')}"
+        return f'<td class="num"{named} data-sort="{float(value)!r}">{_escape(written)}</td>'
     text = str(value)
-    size = " long longer" if len(text) > 120 else " long" if len(text) > 24 else ""
-    return f'<td class="text{size}">{_escape(text)}</td>'
+    size = " long longer" if len(text) > _LONGER else " long" if len(text) > 24 else ""
+    return f'<td class="text{size}"{named}>{_escape(text)}</td>'
+
+
+def _write(value: Any, spec: str) -> str:
+    return (spec if "{" in spec else f"{{:{spec}}}").format(value)
 
 
 def _finite(value: float | None) -> float | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import datasets, kept, plotting
-from .backend import to_numpy
+from .backend import Array, to_numpy
 from .checkpoint import CheckpointError
 from .losses import log_softmax
 from .network import Network
@@ -25,6 +25,7 @@ __all__ = ["page"]
 _UNITS = 100  # of the first layer, shown as images
 _LINES = 21  # of a chart: as many as it has looks for
 _SAMPLE = 1_000  # images whose activations are measured
+_IMAGES = (3072, 10)  # pixels and classes of the data sets that can be loaded
 _PERCENT = "{:.2%}"
 
 
@@ -56,34 +57,46 @@ def page(run: Path, data: str | None = None) -> tuple[Page, str]:
         raise FileNotFoundError(f"no run in {run}, neither history.jsonl nor table.json: expected a directory that "
                                 "xpnet train --out or xpnet sweep --out wrote; a sweep writes its tables at its end")
     config = kept.config(run)
-    images, missing = _images(config, data)
-    on = str(config.get("data", "data that its directory does not name"))
-    made = Page(f"{'Sweep' if sweeps else 'Run'} {run.resolve().name}", subtitle=f"xpnet {config.get('version', '')}, "
-                f"{on}{', ' + str(config['device']) if 'device' in config else ''}")
-    for folder in sweeps:
-        _sweep(made, folder, config, folder.name if rounds else "")
-    if not sweeps:
-        _history(made, kept.history(run / "history.jsonl"))
+    version = config.get("version")
+    known = [f"xpnet {version}" if version else None, config.get("data"), config.get("device")]
+    made = Page(f"{run.resolve().name or run}: {'a sweep' if sweeps else 'a training run'}",
+                subtitle=", ".join(str(text) for text in known if text))
+    network, images, missing = None, None, ""
     try:
         network = kept.network(run)
     except FileNotFoundError as error:
         missing = str(error)
     else:
+        images, missing = _images(config, data, network)
+    taken, measured = _take(network, images) if network and images else (None, {})
+    for folder in sweeps:
+        tested = ""
+        if measured and folder == sweeps[-1]:  # the best of all rounds, so once
+            tested = f"On the test images the best network has accuracy {measured['accuracy']:.2%}, " \
+                     f"loss {measured['loss']:.4g}."
+        _sweep(made, folder, config, folder.name if rounds else "", tested)
+    if not sweeps:
+        _history(made, kept.history(run / "history.jsonl"), measured)
+    if network:
         made.heading("The best network" if sweeps else "Network")
         _network(made, network, config)
-        if images:
-            _on_test_images(made, network, images)
+    if network and images and taken is None:
+        made.text(f"The network does not fit the test images of {images.name}: it was trained on others.")
+    elif network and images:
+        _on_test_images(made, network, images, taken)
     if missing:
         made.text(f"Not on this page: {missing}.")
     _configuration(made, config)
     return made, missing
 
 
-def _images(config: Mapping[str, Any], data: str | None) -> tuple[datasets.Dataset | None, str]:
+def _images(config: Mapping[str, Any], data: str | None, network: Network) -> tuple[datasets.Dataset | None, str]:
     """Load the test images, or tell why they are not there."""
     name, source = config.get("data"), config.get("source")
     place = data or ("synthetic" if name == "synthetic" else source)
     if not isinstance(place, str):
+        if (network.architecture.in_features, network.architecture.out_features) != _IMAGES:
+            return None, ""  # then --data cannot help
         return None, "the test images, since the directory has no configuration that names them; --data names them"
     try:
         found = datasets.load(place, train=1)
@@ -92,22 +105,35 @@ def _images(config: Mapping[str, Any], data: str | None) -> tuple[datasets.Datas
     return found, ""
 
 
+def _take(network: Network, images: datasets.Dataset) -> tuple[Array | None, dict[str, float]]:
+    """Give what the network takes the test images for, and its loss and accuracy; nothing if they do not fit it."""
+    x, y = images.test
+    if (network.architecture.in_features, network.architecture.out_features) != (x.shape[1], len(images.classes)):
+        return None, {}
+    logarithms = to_numpy(log_softmax(network(network.device.asarray(x))))
+    taken = logarithms.argmax(axis=1)
+    return taken, {"loss": -float(logarithms[range(len(y)), y].mean()), "accuracy": float((taken == y).mean())}
+
+
 # What is in the directory ---------------------------------------------------------------------------------------------
 
 
-def _history(made: Page, columns: dict[str, list[Any]]) -> None:
+def _history(made: Page, columns: dict[str, list[Any]], test: Mapping[str, float]) -> None:
     last = {name: values[-1] for name, values in columns.items()}
     splits = [split for split in ("train", "validation") if f"{split}_loss" in columns]
     measures = list(dict.fromkeys(name.partition("_")[2] for name in columns if name.partition("_")[0] in splits))
+    penalised = any(columns.get(f"{s}_cost", columns[f"{s}_loss"]) != columns[f"{s}_loss"] for s in splits)
+    if not penalised:
+        measures = [m for m in measures if m != "cost"]  # it is the loss
+    rows = [[split, *[last.get(f"{split}_{m}") for m in measures]] for split in splits]
     made.heading("Result").table(
-        ["data", *measures], [[split, *[last.get(f"{split}_{m}") for m in measures]] for split in splits],
+        ["data", *measures], [*rows, *([["test", *[test.get(m) for m in measures]]] if test else [])],
         formats={m: _PERCENT for m in measures if m == "accuracy"},
         caption=f"After {last['step']:,} updates{', {:g} epochs'.format(last['epoch']) if last.get('epoch') else ''}.")
     best = _best(columns)
     if best:
         made.text(best)
     made.heading("Curves")
-    penalised = any(columns.get(f"{split}_cost") != columns[f"{split}_loss"] for split in splits)
     for title, wanted, label in (
         ("Loss and cost", ("loss", "cost"), "loss, cost (nats)") if penalised else ("Loss", ("loss",), "loss (nats)"),
         ("Accuracy", ("accuracy",), "accuracy"), ("Learning rate", ("lr",), "learning rate"),
@@ -115,7 +141,8 @@ def _history(made: Page, columns: dict[str, list[Any]]) -> None:
         series = {_words(name): (columns["step"], values) for name, values in columns.items()
                   if name.rpartition("_")[2] in wanted}
         if series:
-            made.chart(series, caption=f"{title} against the update.", x_label="update", y_label=label)
+            made.chart(series, caption=f"{title} against the update.", x_label="update", y_label=label,
+                       from_zero="lr" in wanted)
 
 
 def _best(columns: dict[str, list[Any]]) -> str:
@@ -127,7 +154,7 @@ def _best(columns: dict[str, list[Any]]) -> str:
     return f"The highest validation accuracy was {value:.2%}, at update {step:,}."
 
 
-def _sweep(made: Page, folder: Path, config: Mapping[str, Any], name: str) -> None:
+def _sweep(made: Page, folder: Path, config: Mapping[str, Any], name: str, tested: str) -> None:
     table = [{key: _cell(value) for key, value in row.items()} for row in kept.objects(folder / "table.json")]
     columns = list(table[0])
     measures = [column for column in columns if f"{column}_std" in columns]
@@ -135,20 +162,22 @@ def _sweep(made: Page, folder: Path, config: Mapping[str, Any], name: str) -> No
         raise CheckpointError(f"{folder / 'table.json'} is damaged: it has no measures among {str(columns)[:80]}")
     score = next((measure for measure in measures if measure == config.get("score")), measures[-1])
     values = columns[: columns.index("n")] if "n" in columns else []
-    fixed = [column for column in values if len({repr(row.get(column)) for row in table}) == 1]
-    of = [m if suffix == "" else f"{m}_margin" for m in [score, *[m for m in measures if m != score]]
-          for suffix in ("", "margin") if not suffix or any(row.get(f"{m}_margin") is not None for row in table)]
-    shown = [*[column for column in values if column not in fixed], *of, "n", "diverged", "step"]
+    fixed = [column for column in [*values, "diverged", "step"] if len({repr(row.get(column)) for row in table}) == 1]
+    of = [m for m in [score, *[m for m in measures if m != score]] if not _is_loss(m, table)]
+    shown = [column for column in [*values, *of, "n", "diverged", "step"] if column not in fixed]
     made.heading(f"Result{f' of the {name} round' if name else ''}").table(
-        [_words(column) for column in shown], [[row.get(column) for column in shown] for row in table],
+        [_words(column) for column in shown],
+        [[(row.get(c), row.get(f"{c}_margin")) if c in of else row.get(c) for c in shown] for row in table],
         formats={_words(column): _PERCENT for column in shown if "accuracy" in column},
-        caption=f"A row for each point, best {_words(score)} first: means over n seeds, and half of the 95 % interval "
-        "(margin) where there are several.")
+        caption=f"A row for each point, best {_words(score)} first: means over n seeds, ± half of the 95 % interval "
+        "where there are several.")
+    if tested:
+        made.text(tested)
     if fixed:
         made.text(f"The same for all: {', '.join(f'{_words(c)} {_short(table[0].get(c))}' for c in fixed)}.")
     if (folder / "sweep.png").is_file():
-        made.figure(kept.picture(folder / "sweep.png"), caption=f"{_words(score)} against what was swept",
-                    alt="the score of each point with its interval; the numbers are in the table above")
+        made.figure(kept.picture(folder / "sweep.png"), caption=f"{_words(score).capitalize()} against what was swept.",
+                    drawing=True, alt="the score of each point with its interval; the numbers are in the table above")
     if not (folder / "curves.json").is_file():
         return
     curves = kept.curves(folder / "curves.json")
@@ -170,6 +199,12 @@ def _sweep(made: Page, folder: Path, config: Mapping[str, Any], name: str) -> No
                y_label=_words(score))
 
 
+def _is_loss(measure: str, table: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a cost is the loss at every point, as it is without a penalty."""
+    loss = measure.removesuffix("cost") + "loss"
+    return measure.endswith("cost") and all(row.get(measure) == row.get(loss) for row in table)
+
+
 def _network(made: Page, network: Network, config: Mapping[str, Any]) -> None:
     rows = layers(network)
     names = ["layer", "type", "output", "parameters", "statistics", "operations"]
@@ -185,31 +220,27 @@ def _network(made: Page, network: Network, config: Mapping[str, Any]) -> None:
                     alt="a small colour image for each unit of the first layer")
 
 
-def _on_test_images(made: Page, network: Network, images: datasets.Dataset) -> None:
+def _on_test_images(made: Page, network: Network, images: datasets.Dataset, taken: Array) -> None:
     """Show what the network takes the test images for, and how its layers respond to them."""
     x, y = images.test
     classes = images.classes
-    if (network.architecture.in_features, network.architecture.out_features) != (x.shape[1], len(classes)):
-        made.text(f"The network does not fit the test images of {images.name}: it was trained on others.")
-        return
-    logarithms = to_numpy(log_softmax(network(network.device.asarray(x))))
-    taken = logarithms.argmax(axis=1)
-    made.heading("On the test images").table(
-        ["data", "images", "loss", "accuracy"],
-        [[f"{images.name}, test", len(y), -float(logarithms[range(len(y)), y].mean()), float((taken == y).mean())]],
-        formats={"accuracy": _PERCENT, "images": ",d"})
-    rows = []
+    rows, counts = [], []
     for label, name in enumerate(classes):
         own = taken[y == label].tolist()
+        counts.append([own.count(other) for other in range(len(classes))])
         wrong = [v for v in own if v != label]
         often = max(range(len(classes)), key=wrong.count) if wrong else None
         rows.append([name, len(own), 1 - len(wrong) / len(own) if own else None, int((taken == label).sum()),
                      None if often is None else f"{classes[often]} ({wrong.count(often)})"])
-    made.table(["class", "images", "recognised", "taken for it", "most often mistaken for"], rows,
-               formats={"recognised": _PERCENT, "images": ",d", "taken for it": ",d"})
-    made.figure(_png(plotting.mistakes(y, taken, x, images.image_shape, classes, count=12)),
-                caption="Confusion matrix, and a sample mistake of each of the most frequent confusions.",
+    made.heading("On the test images").table(
+        ["class", "images", "recognised", "taken for it", "most often mistaken for"], rows,
+        formats={"recognised": _PERCENT, "images": ",d", "taken for it": ",d"})
+    made.figure(_png(plotting.confusion(counts, classes)), caption="Confusion matrix.", drawing=True,
                 alt="counts of true and predicted classes; the table above sums them up")
+    if (taken != y).any():
+        made.figure(_png(plotting.mistakes(y, taken, x, images.image_shape, classes, count=12, matrix=False)),
+                    caption="The most frequent confusions, the first image of each.",
+                    alt="test images with their true class and what they were taken for")
     sizes = activation_statistics(network, x[:_SAMPLE])
     made.table(["layer", "type", "mean absolute output", "zeros"],
                [[row["layer"], row["type"], row["mean_abs"], row["zeros"]] for row in sizes], formats={"zeros": ".1%"},
@@ -222,7 +253,7 @@ def _configuration(made: Page, config: Mapping[str, Any]) -> None:
     made.heading("How it was made")
     words = config.get("arguments")
     if isinstance(words, list):
-        made.text(f"xpnet {config.get('command', 'train')} {shlex.join(map(str, words))}")
+        made.code(f"xpnet {config.get('command', 'train')} {shlex.join(map(str, words))}")
     made.table(["setting", "value"], [[name, _short(value)] for name, value in config.items()
                                       if name not in ("arguments", "network", "classes", "image_shape")])
 
@@ -247,7 +278,7 @@ def _short(value: Any) -> str:
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return "learning rate" if name == "lr" else name.replace("_", " ")
 
 
 def _png(figure: Figure, dpi: int = 120) -> bytes:
