@@ -317,3 +317,8 @@ def test_a_write_that_fails_keeps_the_older_page(tmp_path: Path, monkeypatch: py
 
 def test_same_calls_give_the_same_page() -> None:
     assert full_page().html() == full_page().html()
+
+
+def test_names_that_are_no_text_are_shown_escaped(tmp_path: Path) -> None:
+    Page("run \udcff", subtitle="of a path that is no UTF-8").write(tmp_path / "page.html")
+    assert "run \\udcff" in (tmp_path / "page.html").read_text("utf-8")

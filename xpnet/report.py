@@ -341,7 +341,7 @@ class Page:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            partial.write_text(content, encoding="utf-8", newline="\n")
+            partial.write_text(content, encoding="utf-8", errors="backslashreplace", newline="\n")
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
