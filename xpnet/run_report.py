@@ -1,4 +1,4 @@
-"""The page of a run or a sweep: what its directory holds, and what its network does on the test images."""
+"""The page of a run or a sweep: what its directory holds, and what its network does on the test data."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ __all__ = ["page"]
 
 _UNITS = 100  # of the first layer, shown as images
 _LINES = 21  # of a chart: as many as it has looks for
-_SAMPLE = 1_000  # images whose activations are measured
+_SAMPLE = 1_000  # examples whose activations are measured
+_CLASSES = 40  # of a confusion matrix: more would be too small to read
 _PERCENT = "{:.2%}"
+_CONFUSION = "counts of true and predicted classes; the table above sums them up"
 
 
 def page(run: Path, data: str | None = None) -> tuple[Page, str]:
@@ -56,7 +58,7 @@ def page(run: Path, data: str | None = None) -> tuple[Page, str]:
         raise FileNotFoundError(f"no run in {run}, neither history.jsonl nor table.json: expected a directory that "
                                 "xpnet train --out or xpnet sweep --out wrote; a sweep writes its tables at its end")
     config = kept.config(run)
-    images, missing = _images(config, data)
+    found, missing = _data(config, data)
     on = str(config.get("data", "data that its directory does not name"))
     made = Page(f"{'Sweep' if sweeps else 'Run'} {run.resolve().name}", subtitle=f"xpnet {config.get('version', '')}, "
                 f"{on}{', ' + str(config['device']) if 'device' in config else ''}")
@@ -71,25 +73,23 @@ def page(run: Path, data: str | None = None) -> tuple[Page, str]:
     else:
         made.heading("The best network" if sweeps else "Network")
         _network(made, network, config)
-        if images:
-            _on_test_images(made, network, images)
+        if found:
+            _on_test_data(made, network, found)
     if missing:
         made.text(f"Not on this page: {missing}.")
     _configuration(made, config)
     return made, missing
 
 
-def _images(config: Mapping[str, Any], data: str | None) -> tuple[datasets.Dataset | None, str]:
-    """Load the test images, or tell why they are not there."""
-    name, source = config.get("data"), config.get("source")
-    place = data or ("synthetic" if name == "synthetic" else source)
+def _data(config: Mapping[str, Any], data: str | None) -> tuple[datasets.Dataset | None, str]:
+    """Load the data set, or tell why it is not there."""
+    place, noun = data or config.get("place"), "images" if config.get("image_shape", True) else "examples"
     if not isinstance(place, str):
-        return None, "the test images, since the directory has no configuration that names them; --data names them"
+        return None, f"the test {noun}, since the directory has no configuration that names them; --data names them"
     try:
-        found = datasets.load(place, train=1)
+        return datasets.load(place, train=1), ""
     except (OSError, ValueError) as error:
-        return None, f"the test images ({' '.join(str(error).split())}); --data says where they are"
-    return found, ""
+        return None, f"the test {noun} ({' '.join(str(error).split())}); --data says where they are"
 
 
 # What is in the directory ---------------------------------------------------------------------------------------------
@@ -185,19 +185,19 @@ def _network(made: Page, network: Network, config: Mapping[str, Any]) -> None:
                     alt="a small colour image for each unit of the first layer")
 
 
-def _on_test_images(made: Page, network: Network, images: datasets.Dataset) -> None:
-    """Show what the network takes the test images for, and how its layers respond to them."""
-    x, y = images.test
-    classes = images.classes
+def _on_test_data(made: Page, network: Network, data: datasets.Dataset) -> None:
+    """Show what the network takes the test data for, and how its layers respond to them."""
+    x, y = data.test
+    classes, noun = data.classes, data.noun
     if (network.architecture.in_features, network.architecture.out_features) != (x.shape[1], len(classes)):
-        made.text(f"The network does not fit the test images of {images.name}: it was trained on others.")
+        made.text(f"The network does not fit the test {noun} of {data.name}: it was trained on others.")
         return
     logarithms = to_numpy(log_softmax(network(network.device.asarray(x))))
     taken = logarithms.argmax(axis=1)
-    made.heading("On the test images").table(
-        ["data", "images", "loss", "accuracy"],
-        [[f"{images.name}, test", len(y), -float(logarithms[range(len(y)), y].mean()), float((taken == y).mean())]],
-        formats={"accuracy": _PERCENT, "images": ",d"})
+    made.heading(f"On the test {noun}").table(
+        ["data", noun, "loss", "accuracy"],
+        [[f"{data.name}, test", len(y), -float(logarithms[range(len(y)), y].mean()), float((taken == y).mean())]],
+        formats={"accuracy": _PERCENT, noun: ",d"})
     rows = []
     for label, name in enumerate(classes):
         own = taken[y == label].tolist()
@@ -205,15 +205,21 @@ def _on_test_images(made: Page, network: Network, images: datasets.Dataset) -> N
         often = max(range(len(classes)), key=wrong.count) if wrong else None
         rows.append([name, len(own), 1 - len(wrong) / len(own) if own else None, int((taken == label).sum()),
                      None if often is None else f"{classes[often]} ({wrong.count(often)})"])
-    made.table(["class", "images", "recognised", "taken for it", "most often mistaken for"], rows,
-               formats={"recognised": _PERCENT, "images": ",d", "taken for it": ",d"})
-    made.figure(_png(plotting.mistakes(y, taken, x, images.image_shape, classes, count=12)),
-                caption="Confusion matrix, and a sample mistake of each of the most frequent confusions.",
-                alt="counts of true and predicted classes; the table above sums them up")
+    made.table(["class", noun, "recognised", "taken for it", "most often mistaken for"], rows,
+               formats={"recognised": _PERCENT, noun: ",d", "taken for it": ",d"})
+    names = [name.replace("$", r"\$") for name in classes]  # matplotlib reads formulas between two of them
+    if len(classes) > _CLASSES:
+        made.text(f"The confusion matrix of {len(classes):,} classes is too large to draw.")
+    elif data.image_shape:
+        made.figure(_png(plotting.mistakes(y, taken, x, data.image_shape, names, count=12)), alt=_CONFUSION,
+                    caption="Confusion matrix, and a sample mistake of each of the most frequent confusions.")
+    else:
+        counts = [[int(((y == i) & (taken == j)).sum()) for j in range(len(names))] for i in range(len(names))]
+        made.figure(_png(plotting.confusion(counts, names)), caption="Confusion matrix.", alt=_CONFUSION)
     sizes = activation_statistics(network, x[:_SAMPLE])
     made.table(["layer", "type", "mean absolute output", "zeros"],
                [[row["layer"], row["type"], row["mean_abs"], row["zeros"]] for row in sizes], formats={"zeros": ".1%"},
-               caption=f"Outputs of each layer on {min(_SAMPLE, len(x)):,} test images.")
+               caption=f"Outputs of each layer on {min(_SAMPLE, len(x)):,} test {noun}.")
 
 
 def _configuration(made: Page, config: Mapping[str, Any]) -> None:
@@ -224,7 +230,7 @@ def _configuration(made: Page, config: Mapping[str, Any]) -> None:
     if isinstance(words, list):
         made.text(f"xpnet {config.get('command', 'train')} {shlex.join(map(str, words))}")
     made.table(["setting", "value"], [[name, _short(value)] for name, value in config.items()
-                                      if name not in ("arguments", "network", "classes", "image_shape")])
+                                      if name not in ("arguments", "place", "network", "classes", "image_shape")])
 
 
 # Values ---------------------------------------------------------------------------------------------------------------
