@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from fuzz_readers import CORPUS, ROWS, TRAINERS, joined, sweeps, unframed
+from fuzz_readers import CORPUS, ROWS, TRAINERS, joined, paired, sweeps, unframed
 from matplotlib.image import imsave
 from runners import make, stopped
 
@@ -63,6 +63,14 @@ def write_corpus(folder: Path = CORPUS, readers: Sequence[str] = ()) -> None:
         stream = io.BytesIO()
         write(stream)
         put(f"features-{ending}", features=stream.getvalue())
+    files: list[bytes] = []
+    for array in (np.arange(12, dtype="float32").reshape(6, 2), np.arange(6) % 2, np.array(["a", "b", "ü"] * 2)):
+        stream = io.BytesIO()
+        np.save(stream, array)
+        files.append(stream.getvalue())
+    stream = io.BytesIO()
+    np.savez(stream, x=np.eye(6, dtype="uint8"), y=np.arange(6), x_test=np.eye(6, dtype="uint8"), y_test=np.arange(6))
+    put("arrays", numbers=paired(*files[:2]), strings=paired(files[0], files[2]), with_a_test=b"\0" + stream.getvalue())
     put("features-csv", features=b"a,b,c\n1,2.5,-3e4\n4,5,6\n")
     put("lock", lock=json.dumps({"host": "here", "pid": 1, "started": "7"}).encode(), empty=b"")
     with tempfile.TemporaryDirectory() as scratch:

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -222,6 +223,26 @@ def features(ending: str, data: bytes, folder: Path) -> None:
     assert inputs.read(folder / f"features.{ending}").ndim == 2
 
 
+def paired(x: bytes, y: bytes) -> bytes:
+    """Put two npy files into one input, from which an npz file is made whose checksums fit."""
+    return b"\1" + len(x).to_bytes(4, "little") + x + y
+
+
+def arrays(data: bytes, folder: Path) -> None:
+    """Read arrays to train on; after a first byte of 1, from the two npy files in an npz file."""
+    content, size = data[1:], 5 + int.from_bytes(data[1:5], "little")
+    if data[:1] == b"\1":
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("x.npy", data[5:size])
+            archive.writestr("y.npy", data[size:])
+        content = stream.getvalue()
+    (folder / "mine.npz").write_bytes(content)
+    found = datasets.load(folder / "mine.npz")
+    assert all(len(split.x) == len(split.y) > 0 for split in (found.train, found.validation, found.test))
+    assert max(split.y.max() for split in (found.train, found.validation, found.test)) < len(found.classes)
+
+
 def tables(data: bytes, folder: Path) -> None:
     """Read a run's history, a sweep's table, or a run's configuration, as the first byte says."""
     path = folder / "config.json"
@@ -242,7 +263,7 @@ READERS = {
     "lock": Reader(lock, (LockedError,)), "pickled": Reader(pickled, BAD_DATA), "binary": Reader(binary, BAD_DATA),
     "archive": Reader(archive, BAD_DATA), "block": Reader(block, (DamagedBlockWarning,)),
     "sweep": Reader(sweep, (RefusedError,)), "toml": Reader(toml, (cli_config.ConfigError, SystemExit)),
-    "tables": Reader(tables, (CheckpointError,)),
+    "tables": Reader(tables, (CheckpointError,)), "arrays": Reader(arrays, (inputs.InputError,)),
     **{f"features-{ending}": Reader(functools.partial(features, ending), (inputs.InputError,))
        for ending in ("npy", "npz", "csv", "png")},
 }

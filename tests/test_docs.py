@@ -222,11 +222,13 @@ def test_the_commands_of_their_own_page_run(
     for name, content in zip(("run.toml", "sweep.toml"), files, strict=True):
         Path(name).write_text(content, "utf-8")
     run(path.name, text)
-    monkeypatch.setattr(datasets, "load", lambda *_, **__: data)
+    load = datasets.load
+    monkeypatch.setattr(
+        datasets, "load", lambda name=None, **sizes: load(name, **sizes) if name == "mine.npz" else data)
     assert len(commands([path])) > 8
     for line in commands([path]):
         assert main(shlex.split(line, comments=True)[1:]) == 0, line
-    assert {"run", "run1", "sweep", "classes.csv", "classes.json", "probabilities.npy", "sweep.html"} <= {
+    assert {"run", "run1", "sweep", "classes.csv", "classes.json", "probabilities.npy", "sweep.html", "mine.csv"} <= {
         found.name for found in Path().iterdir()}
     told = re.findall(r"^    (run\.toml: .*)$", text, re.MULTILINE)
     for wrong, line in zip(("batchnorm = true", 'hidden = "50,50"'), told, strict=True):

@@ -246,7 +246,7 @@ def test_a_picture_that_is_none_is_refused(copy: dict[str, Path]) -> None:
 def test_hostile_values_are_shown_and_never_run(copy: dict[str, Path]) -> None:
     config = json.loads((copy["run"] / "config.json").read_text("utf-8"))
     config |= {"version": HOSTILE, "data": HOSTILE, "arguments": [HOSTILE], "l2": {"type": HOSTILE}, HOSTILE: 10**400,
-               "source": ["x"], "seed": None}
+               "place": ["x"], "seed": None}
     (copy["run"] / "config.json").write_text(json.dumps(config), "utf-8")
     (copy["run"] / "history.jsonl").write_text(json.dumps({"step": 0, "train_loss": 1, HOSTILE: 2}), "utf-8")
     made, missing = page(copy["run"])

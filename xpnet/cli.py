@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", _report, "write a page about a run or a sweep: curves, tables, pictures")
     report.add_argument("run_directory", type=Path, metavar="RUN", help="directory of xpnet train or xpnet sweep")
     report.add_argument("--out", type=Path, metavar="FILE", help="the page; RUN/report.html by default")
-    report.add_argument("--data", metavar="DIR", help="where the data set is; by default where it was")
+    report.add_argument("--data", metavar="PATH", help="where the data set is; by default where it was")
 
     check = command("gradcheck", _gradcheck, "compare gradients with numerical ones")
     add_architecture(check)

@@ -10,8 +10,8 @@ from typing import Any
 from .initializers import He, Normal, Xavier
 from .space import Uniform, parse
 
-__all__ = ["COUNT", "FROM_0", "RATE", "Number", "Values", "add_architecture", "add_configuration", "initializer",
-           "widths"]
+__all__ = ["COUNT", "FROM_0", "RATE", "Number", "Values", "add_architecture", "add_configuration", "add_data",
+           "initializer", "widths"]
 
 
 def widths(text: str) -> list[int]:
@@ -86,6 +86,14 @@ def add_architecture(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dropout", type=Number(float, 0, below=1), default=0.0, help="rate after each ReLU")
     parser.add_argument("--l2", type=Number(float, 0), default=0.0, help="cost = loss + l2 * sum of squared weights")
     parser.add_argument("--seed", type=FROM_0, default=0, help="of the initial weights, the order and the dropout")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the data."""
+    parser.add_argument("--data", help="synthetic; cifar10; a CIFAR-10 directory or archive; or an .npz file with "
+                        "your own arrays x and y; by default CIFAR-10 where found, else synthetic")
+    parser.add_argument("--images", type=COUNT, metavar="N",
+                        help="train on the first N images, or examples; by default all, 10,000 of synthetic")
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:

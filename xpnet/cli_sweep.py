@@ -12,7 +12,7 @@ from typing import Any
 
 from . import __version__, cli_config, datasets
 from .backend import Device
-from .cli_options import COUNT, RATE, Values, add_configuration, widths
+from .cli_options import COUNT, RATE, Values, add_configuration, add_data, widths
 from .files import write_text
 from .initializers import Normal
 from .optimizers import SGD
@@ -64,12 +64,11 @@ class _Make:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``xpnet sweep``."""
     add = parser.add_argument
-    add("--data", help="synthetic, cifar10, or a CIFAR-10 directory or archive; CIFAR-10 where found, else synthetic")
-    add("--images", type=COUNT, metavar="N", help="train on so many images; all of CIFAR-10, 10,000 synthetic ones")
+    add_data(parser)
     add("--hidden", action="append", type=widths, metavar="WIDTHS",
         help="widths of the hidden layers, like 50,50, the default; may be repeated")
     add("--batch-norm", action=argparse.BooleanOptionalAction, default=False, help="batch norm before each ReLU")
-    add("--standardize", action=argparse.BooleanOptionalAction, default=True, help="standardise the pixels")
+    add("--standardize", action=argparse.BooleanOptionalAction, default=True, help="standardise the features")
     for name, (kind, default, text) in _SWEPT.items():
         add(f"--{name.replace('_', '-')}", type=Values(kind), default=default, metavar="VALUES", help=text)
     add("--draws", type=COUNT, default=8, help="points drawn from log-uniform(...) and uniform(...) values")
@@ -116,8 +115,8 @@ def run(a: argparse.Namespace) -> tuple[dict[str, Any], str]:
     a.step_size = make.step_size
     if a.dry_run:
         networks = len(make_trainers(make, points(space, draws=a.draws))) * (1 + a.coarse_to_fine)
-        return cli_config.dry(a, f"{networks:,} networks", f"{len(y):,} training images", f"{per_epoch:,} updates an "
-                              "epoch", f"on {device.name} {device.why}".rstrip())
+        return cli_config.dry(a, f"{networks:,} networks", f"{len(y):,} training {data.noun}",
+                              f"{per_epoch:,} updates an epoch", f"on {device.name} {device.why}".rstrip())
     if not a.json:
         print(f"data: {data.name}, {data.source}; device: {device.name} {device.why}".rstrip(), flush=True)
     with _dask(a.dask) as executor:
@@ -143,8 +142,9 @@ def run(a: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if a.out:
         result.network().save(a.out / "best.safetensors")  # of both rounds, where there are two
         config = {"version": __version__, "command": "sweep", "data": data.name, "source": data.source,
-                  "classes": data.classes, "image_shape": data.image_shape, "score": result.score,
-                  "device": device.name, "arguments": a.given}
+                  "place": data.source if a.data == "cifar10" else a.data, "classes": data.classes,
+                  "image_shape": data.image_shape, "score": result.score, "device": device.name,
+                  "arguments": a.given}
         write_text(a.out / "config.json", json.dumps(config, indent=1) + "\n")
         lines.append(f"wrote {a.out}")
     told = {"data": data.name, "device": device.name, **tables,

@@ -17,10 +17,11 @@ from . import __version__, cli_config, datasets
 from .backend import Device, OutOfMemoryError
 from .callbacks import Callback, JSONLines, Progress
 from .checkpoint import CheckpointError
-from .cli_options import COUNT, RATE, Number, add_architecture, add_configuration, initializer
+from .cli_options import COUNT, RATE, Number, add_architecture, add_configuration, add_data, initializer
 from .divergence import DivergenceWarning
 from .hyper import describe
 from .interrupts import stop_on_signals
+from .kept import CONFIG_SIZE
 from .locks import StaleLockWarning
 from .optimizers import SGD, Adam, AdamW
 from .runs import Checkpoints, ResumeWarning, steps_in
@@ -40,9 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``xpnet train``."""
     add_architecture(parser)
     add = parser.add_argument
-    add("--data", help="synthetic, cifar10, or a CIFAR-10 directory or archive; CIFAR-10 where found, else synthetic")
-    add("--images", type=COUNT, metavar="N", help="train on so many images; all of CIFAR-10, 10,000 synthetic ones")
-    add("--standardize", action=argparse.BooleanOptionalAction, default=True, help="standardise the pixels")
+    add_data(parser)
+    add("--standardize", action=argparse.BooleanOptionalAction, default=True, help="standardise the features")
     add("--initializer", type=initializer, default="he", help="he, xavier or normal:SIGMA")
     add("--optimizer", choices=("sgd", "adam", "adamw"), default="sgd")
     add("--momentum", type=Number(float, 0, below=1), help="of sgd; 0 by default")
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     device = Device(a.device)
     _refuse_another_run(a)
     free = Device().free_memory()
-    if a.images and free and a.images * _PIXELS > free:
+    if a.images and a.data in (None, "synthetic") and free and a.images * _PIXELS > free:
         raise OutOfMemoryError(f"--images {a.images} take {a.images * _PIXELS:,} bytes, {free:,} are free")
     data = datasets.load(a.data, train=a.images)
     network = mlp(data.train.x.shape[1], a.hidden, len(data.classes), batch_norm=a.batch_norm, dropout=a.dropout,
@@ -107,9 +107,10 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     if a.dry_run:
         count = sum(row["parameters"] for row in layers(network))
         return *cli_config.dry(
-            a, f"{len(data.train.y):,} training images", f"{steps:,} updates ({per_epoch:,} an epoch)",
+            a, f"{len(data.train.y):,} training {data.noun}", f"{steps:,} updates ({per_epoch:,} an epoch)",
             f"{count:,} parameters", f"on {device.name} {device.why}".rstrip()), 0
-    config = {"version": __version__, "data": data.name, "source": data.source, "classes": data.classes,
+    config = {"version": __version__, "data": data.name, "source": data.source,
+              "place": data.source if a.data == "cifar10" else a.data, "classes": data.classes,
               "image_shape": data.image_shape, "network": network.config(),
               "optimizer": describe(optimizer), "schedule": describe(schedule), "l2": a.l2,
               "batch_size": a.batch_size, "steps": steps, "seed": a.seed, "dtype": a.dtype, "device": device.name,
@@ -144,9 +145,9 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
             from . import plotting
 
             trainer.network.save(a.out / "network.safetensors")
+            title = f"{data.name}: hidden layers {a.hidden}".replace("$", r"\$")  # else a formula
             (a.out / "curves.png").unlink(missing_ok=True)  # a link would be written through
-            plotting.save(plotting.history(history.columns, title=f"{data.name}: hidden layers {a.hidden}"),
-                          a.out / "curves.png")
+            plotting.save(plotting.history(history.columns, title=title), a.out / "curves.png")
             result["out"] = str(a.out)
             lines.append(f"wrote {a.out}/network.safetensors, history.jsonl, curves.png, config.json, checkpoints")
     return result, "\n".join(lines), 0
@@ -197,7 +198,7 @@ def read_config(path: Path, parser: argparse.ArgumentParser) -> tuple[argparse.N
         raise FileNotFoundError(f"no run in {path.parent}: expected a directory that xpnet train --out wrote")
     said = io.StringIO()
     try:
-        config = read_json(read_file(path, 2**16), path.name)
+        config = read_json(read_file(path, CONFIG_SIZE), path.name)
         if config.get("command") == "sweep":
             raise DamagedError("it is a sweep's: the same xpnet sweep command goes on with that")
         saved, steps = config.get("arguments"), config.get("steps")

@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import math
 import struct
+import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from .backend import Device
 from .storage import DamagedError, read_file
 
-__all__ = ["InputError", "as_npy", "csv", "npy", "npz", "png", "read"]
+__all__ = ["InputError", "array", "as_npy", "checked", "content_of", "csv", "members", "npy", "npz", "png", "read"]
 
 _HEADER = 10_000  # bytes of an npy header at most, as NumPy has it
 _PIXELS = 2**24  # of an image at most
@@ -65,15 +66,26 @@ def read(path: str | Path, key: str | None = None) -> Features:
     if reader is None:
         raise InputError(f"{path}: expected a name that ends in {', '.join(readers)}, got "
                          f"{path.suffix or 'no ending'!r}; an array is saved with numpy.save(path, x)")
-    free, text = Device().free_memory(), reader is csv  # a number in a line takes up to forty times its text
     try:
-        return reader(read_file(path.resolve(), free // (64 if text else 4) if free else 2**34))
+        return reader(content_of(path, 64 if reader is csv else 4))  # a number in a line takes up to 40 times its text
     except (DamagedError, InputError) as error:
         raise InputError(f"{path}: {error}") from error
 
 
+def content_of(path: Path, share: int = 4) -> bytes:
+    """Give the content of a file that takes at most one part in ``share`` of the free memory.
+
+    Raises
+    ------
+    DamagedError
+        If it is larger, or no plain file.
+    """
+    free = Device().free_memory()
+    return read_file(path.resolve(), free // share if free else 2**34)
+
+
 def npy(content: bytes) -> Features:
-    """Read the content of an npy file.
+    """Read the features in the content of an npy file.
 
     Parameters
     ----------
@@ -85,6 +97,30 @@ def npy(content: bytes) -> Features:
     InputError
         If it is no array of numbers with one or two axes.
     """
+    found = array(content)
+    if not 1 <= found.ndim <= 2:
+        raise InputError(f"expected shape (n, features), got {found.shape}: for images x.reshape(len(x), -1), in the "
+                         "order of the pixels that the network was trained on")
+    return checked(np.atleast_2d(found))
+
+
+def array(content: bytes, kinds: str = "biuf", what: str = "real numbers") -> NDArray[np.generic]:
+    """Read the array in the content of an npy file.
+
+    Parameters
+    ----------
+    content : bytes
+        The file's content.
+    kinds : str
+        NumPy's letters for the kinds of dtypes that are taken.
+    what : str
+        What they are, for the message.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, or an array of another kind.
+    """
     stream = io.BytesIO(content)
     try:
         with warnings.catch_warnings():
@@ -94,17 +130,15 @@ def npy(content: bytes) -> Features:
             shape, by_column, dtype = header(stream, max_header_size=_HEADER)
     except Exception as error:  # tokenize, ast, struct: whatever a damaged header brings up
         raise InputError(f"not an npy file, which numpy.save writes ({error})") from error
-    if dtype.kind not in "biuf":
-        raise InputError(f"expected real numbers, got dtype {dtype}"
-                         f"{'; nothing is unpickled' if dtype.hasobject else ''}")
-    if not 1 <= len(shape) <= 2:
-        raise InputError(f"expected shape (n, features), got {shape}: for images x.reshape(len(x), -1), in the order "
-                         "of the pixels that the network was trained on")
+    if dtype.kind not in kinds:
+        raise InputError(f"expected {what}, got dtype {dtype}{'; nothing is unpickled' if dtype.hasobject else ''}")
     left = len(content) - stream.tell()
-    if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != left:
+    if any(n < 0 for n in shape) or not dtype.itemsize or math.prod(shape) * dtype.itemsize != left:
         raise InputError(f"is cut or damaged: {shape} of {dtype} are not the {left:,} bytes that it has")
-    array = np.frombuffer(content, dtype, offset=stream.tell()).astype(dtype.newbyteorder("="))
-    return _checked(array.reshape(shape if len(shape) == 2 else (1, -1), order="F" if by_column else "C"))
+    found = np.frombuffer(content, dtype, offset=stream.tell()).astype(dtype.newbyteorder("="))
+    if dtype.kind == "U" and (found.view(np.uint32) > sys.maxunicode).any():
+        raise InputError("is damaged: it has characters that there are not")
+    return found.reshape(shape, order="F" if by_column else "C")
 
 
 def npz(content: bytes, key: str | None = None) -> Features:
@@ -122,24 +156,47 @@ def npz(content: bytes, key: str | None = None) -> Features:
     InputError
         If it is damaged, would take more than a quarter of the free memory, or has not one array of that name.
     """
-    free = Device().free_memory()
+    def one(names: list[str]) -> Sequence[str]:
+        chosen = names[0] if key is None and len(names) == 1 else key
+        if chosen is None or chosen not in names:
+            raise InputError(f"{'expected one array' if key is None else f'no array {key!r}'} among "
+                             f"{', '.join(names)[:200] or 'none'}: choose with --key NAME")
+        return [chosen]
+
+    return npy(next(members(content, one))[1])
+
+
+def members(content: bytes, choose: Callable[[list[str]], Sequence[str]]) -> Iterator[tuple[str, bytes]]:
+    """Unpack arrays in the content of an npz file.
+
+    Parameters
+    ----------
+    content : bytes
+        The file's content.
+    choose : callable
+        From the names that there are to those that are wanted.
+
+    Yields
+    ------
+    str, bytes
+        A name, and what an npy file of the array would hold.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or an array would take more than a quarter of the free memory.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-            if key is None and len(names) == 1:
-                key = names[0]
-            if key is None or key not in names:
-                raise InputError(f"{'expected one array' if key is None else f'no array {key!r}'} among "
-                                 f"{', '.join(names)[:200] or 'none'}: choose with --key NAME")
-            entry = archive.getinfo(f"{key}.npy")
-            if free and entry.file_size > free // 4:
-                raise InputError(f"{key} has {entry.file_size:,} bytes, more than a quarter of the free memory")
-            packed = archive.read(entry)
+            for name in choose([name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]):
+                entry, free = archive.getinfo(f"{name}.npy"), Device().free_memory()
+                if free and entry.file_size > free // 4:
+                    raise InputError(f"{name} has {entry.file_size:,} bytes, more than a quarter of the free memory")
+                yield name, archive.read(entry)
     except InputError:
         raise
     except Exception as error:  # zipfile, zlib, struct: whatever a damaged file brings up
         raise InputError(f"not an npz file, which numpy.savez writes ({error})") from error
-    return npy(packed)
 
 
 def csv(content: bytes) -> Features:
@@ -164,7 +221,7 @@ def csv(content: bytes) -> Features:
             table = np.loadtxt(lines[named:], delimiter=",", comments=None, ndmin=2, dtype=np.float64)
     except (ValueError, UserWarning) as error:
         raise InputError(f"not lines of numbers separated by commas ({str(error)[:200]})") from error
-    return _checked(table)
+    return checked(table)
 
 
 def png(content: bytes) -> Features:
@@ -216,7 +273,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _checked(table: Features) -> Features:
+def checked(table: Features) -> Features:
+    """Give features back, having seen that there are some and that they are finite.
+
+    Raises
+    ------
+    InputError
+        If not; the message names the first.
+    """
     if not table.size:
         raise InputError(f"expected at least one example, got shape {table.shape}")
     if table.dtype.kind == "f" and not np.isfinite(table).all():

@@ -13,11 +13,13 @@ from .network import Network
 from .runs import steps_in
 from .storage import DamagedError, read_file, read_json
 
-__all__ = ["CONFIG", "class_names", "config", "curves", "history", "network", "objects", "picture"]
+__all__ = ["CONFIG", "CONFIG_SIZE", "class_names", "config", "curves", "history", "network", "objects", "picture"]
 
 CONFIG = "config.json"
 #: The trained network of a run, and the best one of a sweep.
 NETWORKS = ("network.safetensors", "best.safetensors")
+#: Bytes of a configuration: a thousand classes may have long names.
+CONFIG_SIZE = 2**21
 _HIGHEST = 1e300  # of a number in a table
 _LARGEST = 2**27  # bytes of a table, and a hundredth of the free memory: JSON in memory is thirty times as large
 
@@ -34,7 +36,7 @@ def config(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return read_json(read_file(path, 2**16), CONFIG)
+        return read_json(read_file(path, CONFIG_SIZE), CONFIG)
     except DamagedError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
 

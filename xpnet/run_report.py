@@ -1,4 +1,4 @@
-"""The page of a run or a sweep: what its directory holds, and what its network does on the test images."""
+"""The page of a run or a sweep: what its directory holds, and what its network does on the test data."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ __all__ = ["page"]
 
 _UNITS = 100  # of the first layer, shown as images
 _LINES = 21  # of a chart: as many as it has looks for
-_SAMPLE = 1_000  # images whose activations are measured
-_IMAGES = (3072, 10)  # pixels and classes of the data sets that can be loaded
+_SAMPLE = 1_000  # examples whose activations are measured
+_CLASSES = 40  # of a confusion matrix: more would be too small to read
+_IMAGES = (3072, 10)  # pixels and classes of the data sets that have names
 _PERCENT = "{:.2%}"
+_CONFUSION = "counts of true and predicted classes; the table above sums them up"
 
 
 def page(run: Path, data: str | None = None) -> tuple[Page, str]:
@@ -61,18 +63,18 @@ def page(run: Path, data: str | None = None) -> tuple[Page, str]:
     known = [f"xpnet {version}" if version else None, config.get("data"), config.get("device")]
     made = Page(f"{run.resolve().name or run}: {'a sweep' if sweeps else 'a training run'}",
                 subtitle=", ".join(str(text) for text in known if text))
-    network, images, missing = None, None, ""
+    network, found, missing = None, None, ""
     try:
         network = kept.network(run)
     except FileNotFoundError as error:
         missing = str(error)
     else:
-        images, missing = _images(config, data, network)
-    taken, measured = _take(network, images) if network and images else (None, {})
+        found, missing = _data(config, data, network)
+    taken, measured = _take(network, found) if network and found else (None, {})
     for folder in sweeps:
         tested = ""
-        if measured and folder == sweeps[-1]:  # the best of all rounds, so once
-            tested = f"On the test images the best network has accuracy {measured['accuracy']:.2%}, " \
+        if found and measured and folder == sweeps[-1]:  # the best of all rounds, so once
+            tested = f"On the test {found.noun} the best network has accuracy {measured['accuracy']:.2%}, " \
                      f"loss {measured['loss']:.4g}."
         _sweep(made, folder, config, folder.name if rounds else "", tested)
     if not sweeps:
@@ -80,35 +82,33 @@ def page(run: Path, data: str | None = None) -> tuple[Page, str]:
     if network:
         made.heading("The best network" if sweeps else "Network")
         _network(made, network, config)
-    if network and images and taken is None:
-        made.text(f"The network does not fit the test images of {images.name}: it was trained on others.")
-    elif network and images:
-        _on_test_images(made, network, images, taken)
+    if network and found and taken is None:
+        made.text(f"The network does not fit the test {found.noun} of {found.name}: it was trained on others.")
+    elif network and found:
+        _on_test_data(made, network, found, taken)
     if missing:
         made.text(f"Not on this page: {missing}.")
     _configuration(made, config)
     return made, missing
 
 
-def _images(config: Mapping[str, Any], data: str | None, network: Network) -> tuple[datasets.Dataset | None, str]:
-    """Load the test images, or tell why they are not there."""
-    name, source = config.get("data"), config.get("source")
-    place = data or ("synthetic" if name == "synthetic" else source)
+def _data(config: Mapping[str, Any], data: str | None, network: Network) -> tuple[datasets.Dataset | None, str]:
+    """Load the data set, or tell why it is not there."""
+    place, noun = data or config.get("place"), "images" if config.get("image_shape", True) else "examples"
     if not isinstance(place, str):
         if (network.architecture.in_features, network.architecture.out_features) != _IMAGES:
-            return None, ""  # then --data cannot help
-        return None, "the test images, since the directory has no configuration that names them; --data names them"
+            return None, ""  # what --data would have to name is not known
+        return None, f"the test {noun}, since the directory has no configuration that names them; --data names them"
     try:
-        found = datasets.load(place, train=1)
+        return datasets.load(place, train=1), ""
     except (OSError, ValueError) as error:
-        return None, f"the test images ({' '.join(str(error).split())}); --data says where they are"
-    return found, ""
+        return None, f"the test {noun} ({' '.join(str(error).split())}); --data says where they are"
 
 
-def _take(network: Network, images: datasets.Dataset) -> tuple[Array | None, dict[str, float]]:
-    """Give what the network takes the test images for, and its loss and accuracy; nothing if they do not fit it."""
-    x, y = images.test
-    if (network.architecture.in_features, network.architecture.out_features) != (x.shape[1], len(images.classes)):
+def _take(network: Network, data: datasets.Dataset) -> tuple[Array | None, dict[str, float]]:
+    """Give what the network takes the test data for, and its loss and accuracy; nothing if they do not fit it."""
+    x, y = data.test
+    if (network.architecture.in_features, network.architecture.out_features) != (x.shape[1], len(data.classes)):
         return None, {}
     logarithms = to_numpy(log_softmax(network(network.device.asarray(x))))
     taken = logarithms.argmax(axis=1)
@@ -220,10 +220,10 @@ def _network(made: Page, network: Network, config: Mapping[str, Any]) -> None:
                     alt="a small colour image for each unit of the first layer")
 
 
-def _on_test_images(made: Page, network: Network, images: datasets.Dataset, taken: Array) -> None:
-    """Show what the network takes the test images for, and how its layers respond to them."""
-    x, y = images.test
-    classes = images.classes
+def _on_test_data(made: Page, network: Network, data: datasets.Dataset, taken: Array) -> None:
+    """Show what the network takes the test data for, and how its layers respond to them."""
+    x, y = data.test
+    classes, noun = data.classes, data.noun
     rows, counts = [], []
     for label, name in enumerate(classes):
         own = taken[y == label].tolist()
@@ -232,19 +232,22 @@ def _on_test_images(made: Page, network: Network, images: datasets.Dataset, take
         often = max(range(len(classes)), key=wrong.count) if wrong else None
         rows.append([name, len(own), 1 - len(wrong) / len(own) if own else None, int((taken == label).sum()),
                      None if often is None else f"{classes[often]} ({wrong.count(often)})"])
-    made.heading("On the test images").table(
-        ["class", "images", "recognised", "taken for it", "most often mistaken for"], rows,
-        formats={"recognised": _PERCENT, "images": ",d", "taken for it": ",d"})
-    made.figure(_png(plotting.confusion(counts, classes)), caption="Confusion matrix.", drawing=True,
-                alt="counts of true and predicted classes; the table above sums them up")
-    if (taken != y).any():
-        made.figure(_png(plotting.mistakes(y, taken, x, images.image_shape, classes, count=12, matrix=False)),
-                    caption="The most frequent confusions, the first image of each.",
-                    alt="test images with their true class and what they were taken for")
+    made.heading(f"On the test {noun}").table(
+        ["class", noun, "recognised", "taken for it", "most often mistaken for"], rows,
+        formats={"recognised": _PERCENT, noun: ",d", "taken for it": ",d"})
+    names = [name.replace("$", r"\$") for name in classes]  # matplotlib reads formulas between two of them
+    if len(classes) > _CLASSES:
+        made.text(f"The confusion matrix of {len(classes):,} classes is too large to draw.")
+    else:
+        made.figure(_png(plotting.confusion(counts, names)), caption="Confusion matrix.", drawing=True, alt=_CONFUSION)
+        if data.image_shape and (taken != y).any():
+            made.figure(_png(plotting.mistakes(y, taken, x, data.image_shape, names, count=12, matrix=False)),
+                        caption="The most frequent confusions, the first image of each.",
+                        alt="test images with their true class and what they were taken for")
     sizes = activation_statistics(network, x[:_SAMPLE])
     made.table(["layer", "type", "mean absolute output", "zeros"],
                [[row["layer"], row["type"], row["mean_abs"], row["zeros"]] for row in sizes], formats={"zeros": ".1%"},
-               caption=f"Outputs of each layer on {min(_SAMPLE, len(x)):,} test images.")
+               caption=f"Outputs of each layer on {min(_SAMPLE, len(x)):,} test {noun}.")
 
 
 def _configuration(made: Page, config: Mapping[str, Any]) -> None:
@@ -255,7 +258,7 @@ def _configuration(made: Page, config: Mapping[str, Any]) -> None:
     if isinstance(words, list):
         made.code(f"xpnet {config.get('command', 'train')} {shlex.join(map(str, words))}")
     made.table(["setting", "value"], [[name, _short(value)] for name, value in config.items()
-                                      if name not in ("arguments", "network", "classes", "image_shape")])
+                                      if name not in ("arguments", "place", "network", "classes", "image_shape")])
 
 
 # Values ---------------------------------------------------------------------------------------------------------------

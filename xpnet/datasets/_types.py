@@ -1,9 +1,9 @@
-"""What every data set here is: three splits of uint8 images, and their names."""
+"""What every data set here is: three splits of examples, most often of uint8 images, and the names of their classes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +13,17 @@ PIXELS = 3 * 32 * 32
 
 
 class Split(NamedTuple):
-    """Images and their labels.
+    """Images, or other examples, and their labels.
 
     Parameters
     ----------
-    x : ndarray of uint8, shape (N, 3072)
-        Pixels, 0 to 255: 1024 red, 1024 green, 1024 blue, each row by row.
+    x : ndarray of shape (N, features)
+        Of images uint8 pixels, 0 to 255, shape (N, 3072): 1024 red, 1024 green, 1024 blue, each row by row.
     y : ndarray of int64, shape (N,)
-        Class numbers, 0 to 9.
+        Class numbers from 0.
     """
 
-    x: NDArray[np.uint8]
+    x: NDArray[Any]
     y: NDArray[np.int64]
 
 
@@ -34,15 +34,15 @@ class Dataset:
     Parameters
     ----------
     name : str
-        ``"CIFAR-10"`` or ``"synthetic"``.
+        ``"CIFAR-10"``, ``"synthetic"``, or that of the file, without its ending.
     train, validation, test : Split
-        The images and labels; training and validation images may be views of one array.
+        The examples and labels; training and validation images may be views of one array.
     classes : tuple of str
-        The ten class names, in label order.
+        The class names, in label order.
     source : str
-        The path that was read, or how the images were generated.
-    image_shape : tuple of int
-        Channels, rows, columns: ``image.reshape(image_shape)`` undoes the flattening.
+        The path that was read and what was drawn from it, or how the images were generated.
+    image_shape : tuple of int or None
+        Channels, rows, columns: ``image.reshape(image_shape)`` undoes the flattening. None: they are no images.
     """
 
     name: str
@@ -51,4 +51,9 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
     source: str
-    image_shape: tuple[int, int, int] = IMAGE_SHAPE
+    image_shape: tuple[int, int, int] | None = IMAGE_SHAPE
+
+    @property
+    def noun(self) -> str:
+        """What its examples are called: ``"images"``, or ``"examples"`` where they are none."""
+        return "images" if self.image_shape else "examples"
