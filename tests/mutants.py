@@ -59,7 +59,7 @@ MUTANTS = [
     ("schedules", "CyclicLR: period", "(step % (2 * self.step_size))", "(step % (2 * self.step_size + 1))"),
     ("schedules", "CyclicLR: range", "rise * (self.eta_max - self.eta_min)", "rise * self.eta_max"),
     ("schedules", "Step: drops", "drops = step // at", "drops = (step + 1) // at"),
-    ("schedules", "Step: milestones", "sum(step >= update for", "sum(step > update for"),
+    ("schedules", "Step: milestones", "sum(bool(step >= update) for", "sum(bool(step > update) for"),
     ("schedules", "Step: factor", "self.eta * self.gamma**drops", "self.eta * self.gamma"),
     ("schedules", "Cosine: shape", "0.5 * (1.0 + math.cos(", "0.5 * (1.0 - math.cos("),
     ("schedules", "Cosine: end", "min(step / self.steps, 1.0)", "step / self.steps"),

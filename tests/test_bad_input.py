@@ -94,7 +94,7 @@ def test_predictions_for_features_that_are_not_finite_show_it(device: Device) ->
 @pytest.mark.parametrize(("change", "error", "words"), [
     (lambda y: y + 1, ValueError, r"labels: expected 0 to 2 .*, got 1 to 3"),
     (lambda y: y - 1, ValueError, r"labels: expected 0 to 2 .*, got -1 to 1"),
-    (lambda y: y.astype("float32"), TypeError, "labels: expected integers from 0, got dtype float32; use y.astype"),
+    (lambda y: y.astype("float32"), TypeError, "labels: expected integers .*, got dtype float32; for whole numbers"),
     (lambda y: y > 0, TypeError, "labels: expected integers from 0, got dtype bool"),
     (lambda y: y.astype(object), TypeError, "labels: expected integers from 0, got dtype object"),
     (lambda y: np.asarray(["cat", "dog", "owl"])[y], TypeError, "labels: expected integers from 0, got dtype <U3"),

@@ -115,7 +115,7 @@ def test_labels_are_checked_and_become_one_hot_rows(device: Device) -> None:
     assert to_numpy(LOSS.encoder(3, device, "float32")(kept)).tolist() == [[0, 0, 1], [1, 0, 0]]
     with pytest.raises(ValueError, match=r"here labels: expected 0 to 1 \(the network has 2 outputs\), got 0 to 2"):
         LOSS.check(y, 2, "here ")
-    with pytest.raises(TypeError, match=r"labels: expected integers from 0, got dtype .*float32; use y.astype"):
+    with pytest.raises(TypeError, match=r"labels: expected integers from 0, got dtype .*float32; for whole numbers"):
         LOSS.check(device.asarray([0.0], "float32"), 2)
 
 

@@ -51,8 +51,6 @@ def _make(make: Callable[..., Trainer], point: Point) -> Trainer:
     if trainer.callbacks or trainer.divergence == "halve" or trainer.arrays:
         raise ValueError("sweep: expected trainers that have not begun, without callbacks= and without "
                          f"divergence='halve', which no sweep carries out; got another at {dict(point)}")
-    if not hasattr(trainer.seed, "__index__"):
-        raise TypeError(f"sweep: expected seeds as integers, got {trainer.seed!r} at {dict(point)}")
     trainer.options["schedule"] = trainer.schedule  # where it was a plain rate, which others could not join
     return trainer
 

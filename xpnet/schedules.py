@@ -101,7 +101,7 @@ class Step:
         """Give the rate of update ``step``."""
         at: Any = self.step_size
         if is_array(at):
-            drops = sum(step >= update for update in at)
+            drops = sum(bool(step >= update) for update in at)
         else:
             drops = step // at
         return self.eta * self.gamma**drops
