@@ -13,7 +13,6 @@ from .blocks import Block, opaque
 from .ensemble import Ensemble
 from .history import History
 from .intervals import interval
-from .losses import MeanSquaredError
 from .network import Network
 from .training import DivergenceError, Trainer
 
@@ -377,7 +376,7 @@ class Sweep:
         ValueError
             If they are no classifiers.
         """
-        if isinstance(self._trainers[0].loss, MeanSquaredError):
+        if not any("train_accuracy" in history.columns for history in self.histories):
             raise ValueError("ensemble: it averages the probabilities of classifiers; average these networks' outputs: "
                              "sum(found.network(m)(x) for m in range(len(found))) / len(found)")
         if members is None:

@@ -105,8 +105,8 @@ class Trainer:
         at_least_1("Trainer", "batch_size", batch_size)
         if batch_size == 1 and any(isinstance(layer, BatchNorm) for layer in architecture.layers):
             raise ValueError("Trainer: batch norm needs a batch_size of at least 2, since one example has no variance")
-        axes: dict[str, Any] = {"l2": l2, "seed": seed}
-        for name, value in axes.items():
+        per_model: dict[str, Any] = {"l2": l2, "seed": seed}
+        for name, value in per_model.items():
             check_range("Trainer", name, value)
             if getattr(value, "ndim", 0) > 1:
                 raise ValueError(f"Trainer: expected {name} as one number per model, got an array of {value.ndim} axes")
