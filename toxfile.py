@@ -43,7 +43,7 @@ def tox_before_run_commands(tox_env: ToxEnv) -> None:
         why = f"there is no {' and no '.join(absent)}; on Debian: apt-get install {' '.join(BROWSER.values())}"
         raise Fail(why) if "browser" in required else Skip(why)
     if "cupy" in factors and "cupy" not in required and (why := last_words(tox_env, "-P", "-c", PROBE)):
-        if not why.startswith("xpnet.backend.DeviceError"):
+        if not why.startswith("xpnet.backend.devices.DeviceError"):
             raise Fail(f"CuPy that does not work should be a DeviceError, and is {why}")
         logging.warning("left out: every test on CuPy, but those of its absence (%s)", why)
         tox_env.conf["set_env"].update({"XPNET_BACKENDS": "numpy", "PYTEST_ADDOPTS": "tests/test_backend.py"})

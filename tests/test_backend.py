@@ -101,7 +101,7 @@ def test_constants_are_kept_and_told_apart(device: Device) -> None:
     assert to_numpy(constant(device.asarray([1.0], "float64"), (1, 3), 0.5)).dtype == np.float64
     for n in range(1, 400):  # there are not many
         constant(x, (1, n), 0.5)
-    assert len(backend._CONSTANTS) <= 256
+    assert len(backend.arrays._CONSTANTS) <= 256
     assert to_numpy(constant(x, (1, 3), 0.5)).tolist() == [[0.5] * 3]
 
 
@@ -233,14 +233,14 @@ def install_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def install_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_cupy(monkeypatch)
-    real_import = backend.importlib.import_module
+    real_import = backend.devices.importlib.import_module
 
     def broken(name: str) -> Any:
         if "cupy" in name:
             raise ImportError("libcudart.so.12: cannot open shared object file\nand more")
         return real_import(name)
 
-    monkeypatch.setattr(backend.importlib, "import_module", broken)
+    monkeypatch.setattr(backend.devices.importlib, "import_module", broken)
 
 
 FAILURES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {

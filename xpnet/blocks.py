@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .backend import Array, Device, to_numpy
-from .blas import one_thread
+from .backend.blas import one_thread
 from .callbacks import Callback
 from .checkpoint import CheckpointError
 from .hyper import is_array

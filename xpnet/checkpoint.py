@@ -12,8 +12,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from . import blas, initializers
-from .backend import Device, to_numpy
+from . import initializers
+from .backend import Device, blas, to_numpy
 from .layers import LAYERS
 from .storage import DamagedError, read_file, replace_file
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .backend import Array, Device, OutOfMemoryError, descent, namespace
+from .backend.blas import Descent
 from .batches import blocks, fill, moments, repeated
-from .blas import Descent
 from .buffers import Buffers
 from .hyper import bind, is_array
 from .layers import BatchNorm, Linear, Standardize

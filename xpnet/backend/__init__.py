@@ -1,0 +1,37 @@
+"""Devices, namespaces and the way between host and device: the only room that knows array libraries.
+
+Everything that computes asks ``namespace`` for the array-API namespace of the arrays it was given, and uses
+nothing but the standard (2024.12). What cannot be said in the standard is in ``arrays``, ``Device`` in ``devices``,
+and what NumPy's BLAS can do beside in ``blas``.
+"""
+
+from .arrays import (
+    Array,
+    add_gradient,
+    assign,
+    constant,
+    descent,
+    holds,
+    is_complex,
+    matmul,
+    namespace,
+    product,
+    read_ahead,
+    real,
+    to_numpy,
+)
+from .devices import (
+    Device,
+    DeviceError,
+    MixedDevicesError,
+    OutOfMemoryError,
+    check_same_device,
+    from_dlpack,
+    survey,
+)
+
+__all__ = [
+    "Array", "Device", "DeviceError", "MixedDevicesError", "OutOfMemoryError", "add_gradient", "assign",
+    "check_same_device", "constant", "descent", "from_dlpack", "holds", "is_complex", "matmul", "namespace", "product",
+    "read_ahead", "real", "survey", "to_numpy",
+]
