@@ -22,17 +22,23 @@ from _cpu_job import NETWORKS, Data, Job
 from _cpu_numpy import Products
 from _cpu_run import clean
 from _cpu_tables import facts, machine, table
+from _cpu_xpnet import Xpnet, xpnet
 from _gpu_section import write_json
 from environments import ROOT
 
-CASES = [(network, models) for network in ("H3+BN", "H9+BN") for models in (1, 8)]
+from xpnet.halves import Halves
+
+#: Network, models at once, whether batches come in halves on two threads where that pays.
+CASES = [(network, models, halves) for network in ("H3+BN", "H9+BN") for models in (1, 8) for halves in (True, False)]
 TEXT = """# Where the time of an update goes
 
 Made by `python benchmarks/parts.py`. {facts}
 
 Medians over {steps} updates, in microseconds per update and model, and shares of their sum; random
 images. "First layer" is the product of the {inputs} inputs with W1, and its gradient, which descent adds to W1 as
-it is formed. The parts include a clock reading each; `Trainer.fit` is the whole, timed without them.
+it is formed. "Two threads" is how xpnet trains where BLAS has two threads: each has half of the features, adds the
+gradient to its half of W1, gathers its half of the next batch, and multiplies. Beside it stands the same work with
+BLAS's own threads. The parts include a clock reading each; `Trainer.fit` is the whole, timed without them.
 
 {rows}
 """
@@ -64,11 +70,14 @@ def update(trainer: Any, x: Any, targets: Any, lr: Any, clock: Clock) -> None:
     learner = trainer.learner
     pullbacks, batch, out = [], [], x
     rows = learner._wired._rows
+    halves = isinstance(x, Halves)
+    product = "two threads: wait for the other, add" if halves else "first layer, product"
+    gradient = "two threads: descent, next batch, product" if halves else "first layer, gradient and descent"
     for i, (layer, arrays, _) in enumerate(rows):
         out, pullback, own = layer.forward(out, *arrays, train=True)
         pullbacks.append(pullback)
         batch += own
-        clock.tick(f"{type(layer).__name__}, forward" if i else "first layer, product")
+        clock.tick(f"{type(layer).__name__}, forward" if i else product)
     _, back = trainer.loss.forward(out, targets)
     d = back()
     clock.tick("loss and its gradient")
@@ -80,7 +89,7 @@ def update(trainer: Any, x: Any, targets: Any, lr: Any, clock: Clock) -> None:
         for a, b in zip(to, own, strict=False):
             if a is not None and a is not b:
                 a[...] = b
-        clock.tick(f"{type(rows[i][0]).__name__}, backward" if i else "first layer, gradient and descent")
+        clock.tick(f"{type(rows[i][0]).__name__}, backward" if i else gradient)
     for running in learner.running.segments:
         running += learner._running_rate * (np.concatenate(batch, axis=-1) - running)
     clock.tick("running statistics")
@@ -90,38 +99,39 @@ def update(trainer: Any, x: Any, targets: Any, lr: Any, clock: Clock) -> None:
     clock.tick("optimiser, all other arrays")
 
 
-def case(network: str, models: int, steps: int, images: int) -> dict[str, Any]:
+def case(network: str, models: int, halves: bool, steps: int, images: int) -> dict[str, Any]:
     """Measure one case in this process."""
-    from _cpu_xpnet import Xpnet
-
+    if not halves:
+        xpnet.learner.pay = lambda *arguments: False
     hidden, batch_norm = NETWORKS[network]
     l2 = tuple(float(v) for v in np.geomspace(1e-5, 1e-1, models)) if models > 1 else 0.005
     draw = np.random.default_rng(0)
     data = Data.of(draw.integers(256, size=(images, 3072), dtype=np.uint8), draw.integers(10, size=images))
     job = Job(hidden, batch_norm, l2=l2, n=images)
     np.empty(2**25 - 2**16, np.uint8)  # freed at once: what reading CIFAR-10 does to glibc, see Data.load
-    ours, products = Xpnet(job, data), Products(job, data)
+    ours, whole, alone, clock = Xpnet(job, data), [], [], Clock()
     ours.run(50)
-    products.run(20)
-    trainer, clock = ours.trainer, Clock()
+    trainer = ours.trainer
     x, y = trainer._examples(data.x, data.y, trainer.device, "")
-    whole, alone = [], []
     for _ in range(5):
         for _ in range(2):
             made, seconds = ours.run(steps // 10)
             whole.append(1e6 * seconds / made)
-            made, seconds = products.run(steps // 10)
-            alone.append(1e6 * seconds / made)
         batches, rates = trainer.batches(x, y), trainer._rates(0, 2)
         clock.last = time.perf_counter()
         for features, targets in batches.run(trainer.step, trainer.step + steps // 5):
-            clock.tick("gather, conversion, standardisation")
+            clock.tick("targets" if isinstance(features, Halves) else "gather, conversion, standardisation; targets")
             update(trainer, features, targets, rates[0], clock)
             clock.next()
             clock.last = time.perf_counter()
+    products = Products(job, data)  # last: BLAS's threads do not sleep until some time after a product
+    products.run(20)
+    for _ in range(10):
+        made, seconds = products.run(steps // 10)
+        alone.append(1e6 * seconds / made)
     parts = {name: statistics.median(spent) / models for name, spent in clock.found.items()}
-    return {"network": network, "models": models, "parts": parts, "whole": statistics.median(whole) / models,
-            "products": statistics.median(alone) / models}
+    return {"network": network, "models": models, "halves": halves, "parts": parts,
+            "whole": statistics.median(whole) / models, "products": statistics.median(alone) / models}
 
 
 def write(found: dict[str, Any], out: Path) -> None:
@@ -140,7 +150,8 @@ def write(found: dict[str, Any], out: Path) -> None:
     rows.append(["**sum**", *[f"{sum(each['parts'].values()):.0f}" for each in cases]])
     rows.append(["`Trainer.fit`", *[f"{each['whole']:.0f}" for each in cases]])
     rows.append(["matrix products alone", *[f"{each['products']:.0f}" for each in cases]])
-    head = ["µs per update and model", *[f"{each['network']}, {each['models']} at once" for each in cases]]
+    head = ["µs per update and model", *[
+        f"{each['network']}, {each['models']} at once{', two threads' if each['halves'] else ''}" for each in cases]]
     text = TEXT.format(facts=facts(found["machine"]), steps=found["steps"], inputs=3072, rows=table(head, rows))
     (out / "parts.md").write_text(text, encoding="utf-8")
 

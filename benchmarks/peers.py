@@ -170,12 +170,6 @@ def write(found: dict[str, Any], out: Path) -> None:
         costs.append([name, *_costs(found, name, next(filter(None, records)))])
     failed = [f"- **{name} fails on {n}** and was not timed: {'; '.join(r['check']['wrong'][:3])}"
               for n, each in networks.items() for name, r in each.items() if not r["check"]["passed"]]
-    for n, each in networks.items():
-        parts = each.get("xpnet", {}).get("parts")
-        if parts and n in timed and "xpnet" in timed[n]:
-            whole = summary(timed[n]["xpnet"])["median"]
-            failed.append(f"- {n}: xpnet's whole update takes {whole:.0f} µs, one whose batch is there already "
-                          f"{parts['update alone']:.0f}.")
     every = [record for each in networks.values() for record in each.values()]
     evaluation = "" if "accuracy" not in found else (
         f"*Accuracy*: on {found['test']:,} test images after 9000 updates, two cycles of a rate from 1e-5 to 0.1.\n")
@@ -270,7 +264,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{network}: checking", flush=True)
             able = [p for p in peers if p.batch_norm or not batch_norm]
             records = session.measure(able, Job(hidden, batch_norm), chosen.rounds, chosen.steps,
-                                      further=["evaluation", "parts"])
+                                      further=["evaluation"])
             found["networks"][network] = records
             for name, record in records.items():
                 print(f"  {name}: {middle(summary(record['rounds'])) if record.get('rounds') else 'fails'}", flush=True)

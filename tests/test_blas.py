@@ -104,5 +104,5 @@ def test_a_numpy_without_such_a_library_trains_alike(monkeypatch: pytest.MonkeyP
 
 def test_a_library_that_computes_something_else_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert blas._library() is None or blas._computes(blas._library())
-    monkeypatch.setattr(blas, "_add_product", lambda *arguments: None)
-    assert not blas._computes(None)
+    monkeypatch.setattr(blas, "_gemm", lambda library, dtype: lambda *arguments: None)
+    assert not blas._computes(object())

@@ -31,7 +31,8 @@ from xpnet import (
     random,
 )
 from xpnet.backend import Device, read_ahead, to_numpy
-from xpnet.batches import Batches, blocks, moments
+from xpnet.batches import Batches
+from xpnet.rows import Rows, blocks, moments
 
 
 def make(**options: Any) -> Trainer:
@@ -151,7 +152,8 @@ def test_batches_are_the_epochs_order_cut_into_pieces(device: Device) -> None:
 def test_batches_come_scaled_where_asked(device: Device) -> None:
     x, y = device.asarray(np.arange(20).reshape(10, 2), "uint8"), device.asarray(np.arange(10) % 3)
     scaling = device.asarray([1.0, 2.0], "float64"), device.asarray([0.5, 0.25], "float64")
-    batches = Batches(x, y, 3, size=10, seed=5, device=device, dtype="float64", scaling=scaling)
+    batches = Batches(x, y, 3, size=10, seed=5, device=device, dtype="float64",
+                      rows=Rows(x, 10, device, "float64", scaling))
     ((features, _),) = batches.run(0, 1)
     raw = to_numpy(x)[random.permutation(5, 0, 10)].astype(float)
     assert to_numpy(features).tolist() == ((raw - [1.0, 2.0]) * [0.5, 0.25]).tolist()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from . import random
 from .backend import Array, namespace, to_numpy
-from .batches import Batches, blocks
+from .batches import Batches
+from .rows import blocks
 
 if TYPE_CHECKING:
     from .training import Trainer
@@ -132,8 +134,8 @@ def first_affected(trainer: Trainer, batches: Batches, until: int, model: int) -
     kept, start = trainer._kept, trainer._kept_step
     trainer.restore(kept, start)
     found = ""
-    with device.activate():
-        for t, (x, targets) in zip(range(start, until + 1), batches.run(start, until + 1), strict=True):
+    with device.activate(), contextlib.closing(batches.run(start, until + 1)) as run:
+        for t, (x, targets) in enumerate(run, start):
             shapes = trainer.learner.trained.noise_shapes(x.shape[0])
             noise = {name: device.asarray(random.uniform(trainer.seed, name, t, shape), trainer.dtype)
                      for name, shape in shapes.items()}

@@ -8,12 +8,13 @@ from typing import Any
 
 from .backend import Array, Device, OutOfMemoryError, descent, namespace
 from .backend.blas import Descent
-from .batches import blocks, fill, moments, repeated
 from .buffers import Buffers
+from .halves import Halves, pay
 from .hyper import bind, is_array
 from .layers import BatchNorm, Linear, Standardize
 from .losses import Loss, l2_penalty
 from .optimizers import Optimizer
+from .rows import Rows, blocks, moments
 from .sequential import Sequential, Wired
 
 __all__ = ["Learner"]
@@ -121,6 +122,24 @@ class Learner:
         moments = {f"{slot}.{name}": a for slot, buffers in self.slots.items() for name, a in buffers.views.items()}
         return {**self.arrays, **moments}
 
+    def batches(self, x: Array, size: int) -> Halves | Rows:
+        """Give what prepares batches of ``x``, in halves where the first layer's products gain from it.
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+            The data.
+        size : int
+            The most examples in a batch.
+
+        Returns
+        -------
+        Halves or Rows
+        """
+        weights = [self.arrays[name].size for name in self.trained.weights]
+        kind = Halves if self.descent and pay(x, weights, size) else Rows
+        return kind(x, size, self._device, self._dtype, self.scaling)
+
     def update(self, x: Array, targets: Array, lr: Any, noise: Mapping[str, Array] | None, step: int) -> Array:
         """Make update ``step``: see ``Trainer.update``.
 
@@ -173,15 +192,13 @@ class Learner:
         loss, tally = 0.0, 0.0
         with device.activate():
             encode = self._loss.encoder(self.network.out_features, device, self._dtype)
-            room = device.empty((min(n, BLOCK), x.shape[1]), self._dtype)
-            scaling = repeated(self.scaling)
-            for rows in blocks(n, BLOCK):
-                labels = y[rows, ...]
-                part = fill(room[: labels.shape[0], :], x[rows, :], scaling)
-                outputs, _, _ = self._wired.forward(part)
-                value, _ = self._loss.forward(outputs, encode(labels))
-                loss = loss + value * (labels.shape[0] / n)
-                tally = tally + self._loss.tally(outputs, labels)
+            with self.batches(x, min(n, BLOCK)) as part:
+                for rows in blocks(n, BLOCK):
+                    labels = y[rows, ...]
+                    outputs, _, _ = self._wired.forward(part.slice(rows))
+                    value, _ = self._loss.forward(outputs, encode(labels))
+                    loss = loss + value * (labels.shape[0] / n)
+                    tally = tally + self._loss.tally(outputs, labels)
             beside: Mapping[str, Array] = self._loss.score(tally, y)
             cost = loss + l2_penalty(self._l2, [self.arrays[name] for name in self.network.weights])
         return {"loss": loss, "cost": cost, **beside}

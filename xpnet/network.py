@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from .backend import Array, Device, check_same_device, from_dlpack, namespace
-from .batches import blocks
 from .hyper import pick
 from .layers import Standardize
 from .losses import softmax
+from .rows import blocks
 from .sequential import Sequential
 
 __all__ = ["Network"]

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .backend import Array, Device, namespace, to_numpy
-from .batches import blocks
 from .callbacks import Callback
 from .checkpoint import CheckpointError, blas_in_use, pack, plain, readable, unpack
 from .history import History
+from .rows import blocks
 from .storage import DamagedError, read_directory, read_json
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import random
-from .backend import Array, Device, check_same_device, from_dlpack, to_numpy
+from .backend import Array, Device, check_same_device, from_dlpack, to_numpy, together
 from .batches import Batches
 from .callbacks import Callback
 from .divergence import DivergenceError, check_finite, flag, keep_state, look_for
@@ -459,10 +459,10 @@ class Trainer:
             By update.
         """
         normalises = any(isinstance(layer, BatchNorm) for layer in self.architecture.layers)
+        size = min(self.batch_size, x.shape[0])
         return Batches(
-            x, y, self.architecture.out_features, size=self.batch_size, seed=self.order_seed,
-            device=self.network.device, dtype=self.dtype, scaling=self.learner.scaling, loss=self.loss,
-            at_least=2 if normalises else 1,
+            x, y, self.architecture.out_features, size=size, seed=self.order_seed, device=self.network.device,
+            dtype=self.dtype, rows=self.learner.batches(x, size), loss=self.loss, at_least=2 if normalises else 1,
         )
 
     def _rate(self, step: int) -> Any:
@@ -487,12 +487,13 @@ class Trainer:
         rates = self._rates(first, until)
         shapes = self.learner.network.noise_shapes(batches.size)
         try:
-            for t, (x, targets) in zip(range(first, until), batches.run(first, until), strict=True):
-                noise = {name: device.asarray(random.uniform(self.seed, name, t, (x.shape[0], k)), self.dtype)
-                         for name, (_, k) in shapes.items()}
-                losses.append(self.update(x, targets, rates[t - first], noise))
-                if self.stopping:
-                    break
+            with contextlib.closing(batches.run(first, until)) as run:
+                for t, (x, targets) in enumerate(run, first):
+                    noise = {name: device.asarray(random.uniform(self.seed, name, t, (x.shape[0], k)), self.dtype)
+                             for name, (_, k) in shapes.items()}
+                    losses.append(self.update(x, targets, rates[t - first], noise))
+                    if self.stopping:
+                        break
         finally:  # an interruption loses nothing that was measured
             host = to_numpy(device.xp.stack(losses)) if losses else to_numpy([])
             host = self._without_frozen(host) if losses else host
@@ -562,7 +563,7 @@ class Trainer:
     def _checked(self, x: Array, y: Array, device: Device, what: str) -> tuple[Array, Array]:
         if self._moves_data:
             x, y = (a if Device.of(a) == device else device.asarray(a) for a in (x, y))
-        x = check_features(x, self.architecture, device)
+        x = together(check_features(x, self.architecture, device), device.free_memory)
         check_same_device(x=x, y=y)
         outputs = self.architecture.out_features
         fitting = self.loss.shapes(outputs)

@@ -9,6 +9,7 @@ from .arrays import (
     Array,
     add_gradient,
     assign,
+    batch_last,
     constant,
     descent,
     holds,
@@ -18,7 +19,9 @@ from .arrays import (
     product,
     read_ahead,
     real,
+    take,
     to_numpy,
+    together,
 )
 from .devices import (
     Device,
@@ -31,7 +34,7 @@ from .devices import (
 )
 
 __all__ = [
-    "Array", "Device", "DeviceError", "MixedDevicesError", "OutOfMemoryError", "add_gradient", "assign",
+    "Array", "Device", "DeviceError", "MixedDevicesError", "OutOfMemoryError", "add_gradient", "assign", "batch_last",
     "check_same_device", "constant", "descent", "from_dlpack", "holds", "is_complex", "matmul", "namespace", "product",
-    "read_ahead", "real", "survey", "to_numpy",
+    "read_ahead", "real", "survey", "take", "to_numpy", "together",
 ]

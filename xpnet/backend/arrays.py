@@ -14,8 +14,8 @@ import numpy as np
 from .blas import Descent
 from .blas import found as blas_found
 
-__all__ = ["Array", "add_gradient", "assign", "constant", "descent", "holds", "is_complex", "matmul", "namespace",
-           "product", "read_ahead", "real", "to_numpy"]
+__all__ = ["Array", "add_gradient", "assign", "batch_last", "constant", "descent", "holds", "is_complex", "matmul",
+           "namespace", "product", "read_ahead", "real", "take", "to_numpy", "together"]
 
 Array = Any
 NAMESPACES: dict[type, Any] = {}
@@ -50,7 +50,7 @@ def namespace(x: Array) -> Any:
 def add_gradient(out: Any, x: Array, d: Array) -> Any:
     """Give the gradient ``x.T @ d`` to what takes it: an array to write to, a ``Descent``, or nobody."""
     if isinstance(out, Descent):
-        return out.add_product(x, d)
+        return out.add_product(x, d) if isinstance(x, np.ndarray) else x.descend(out, d)
     return matmul(x.mT, d, out)
 
 
@@ -97,9 +97,28 @@ def read_ahead(x: Array, free: int | None) -> Callable[[Array], None] | None:
     return read
 
 
+def together(x: Array, free: Callable[[], int | None]) -> Array:
+    """Give ``x`` with the numbers of a row side by side: a copy of a NumPy array in columns, where it fits.
+
+    pandas gives such arrays. Every row of theirs is read in as many places as there are features.
+    """
+    if not isinstance(x, np.ndarray) or x.ndim != 2 or not x.strides[1] > x.strides[0] > 0:
+        return x
+    room = free()
+    return x if room is not None and 2 * x.nbytes > room else np.ascontiguousarray(x)
+
+
+def take(x: Array, rows: Array, out: Array) -> Array:
+    """Give rows of ``x``, by indices that are in range, in ``out`` of its dtype where the library can."""
+    if not isinstance(x, np.ndarray):
+        return namespace(x).take(x, rows, axis=0)
+    # NumPy's take would copy all of an array that is not in one piece, and what it takes where indices might be wrong.
+    return x.take(rows, 0, out, "clip") if x.flags.c_contiguous else x[rows]
+
+
 def assign(out: Array, x: Array) -> None:
     """Write ``x`` of any real dtype into ``out``, without an array between them where the library can."""
-    strict = array_api_compat.is_array_api_strict_namespace(namespace(out))
+    strict = not isinstance(out, np.ndarray) and array_api_compat.is_array_api_strict_namespace(namespace(out))
     out[...] = namespace(x).astype(x, out.dtype) if strict else x
 
 
@@ -128,8 +147,13 @@ def product(x: Array, w: Array) -> Array:
     if not isinstance(x, np.ndarray):
         return x @ w
     if w.ndim == 2 and w.shape[1] <= 256 and w.shape[0] >= 1024:  # faster, with the copy
-        return np.ascontiguousarray((x @ w).T).T
+        return batch_last(x @ w)
     return (w.mT @ x.mT).mT
+
+
+def batch_last(z: Array) -> Array:
+    """Give a batch (n, k) with the batch last in memory where NumPy computes, see ``product``; a copy if need be."""
+    return np.ascontiguousarray(z.T).T if isinstance(z, np.ndarray) else z
 
 
 def constant(x: Array, shape: tuple[int, ...], value: float) -> Array:

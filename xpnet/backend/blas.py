@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Descent", "found", "one_thread"]
+__all__ = ["Descent", "found", "one_thread", "threads"]
 
 _ROW_MAJOR, _NO, _YES = 101, 111, 112  # CblasRowMajor, CblasNoTrans, CblasTrans
 _LOCK = threading.Lock()
-_LIMITED = [0, 0]  # how many ask for one thread now, and how many threads there were before the first
+_ASKED = {"for itself": 0, "for others": 0}  # how many ask for one thread now, and who has the others
+_BEFORE = [0]  # how many threads there were before the first asked
 
 
 @functools.cache
@@ -49,18 +50,17 @@ def _computes(library: Any) -> bool:
         a, b, w = (np.reshape(np.arange(n, dtype=float), shape).astype(dtype) for n, shape in (
             (6, (2, 3)), (8, (2, 4)), (12, (3, 4))))
         expected = 0.5 * w + a.T @ b
-        _add_product(library, w, a, b, 0.5)
+        taken = Descent(w, library)
+        taken.keep = 0.5
+        taken.add_product(a, b)
         if not np.array_equal(w, expected):
             return False
     return True
 
 
-def _add_product(library: Any, w: np.ndarray, x: np.ndarray, d: np.ndarray, keep: float, factor: float = 1.0) -> None:
-    """Change ``w`` (k, m) to ``keep * w + factor * x.T @ d`` for x (n, k) and d (n, m); w and x in C order."""
-    (k, m), n = w.shape, x.shape[0]
-    turn, wide = (_NO, m) if d.flags.c_contiguous else (_YES, n)
-    product = library.scipy_cblas_sgemm64_ if w.dtype == np.float32 else library.scipy_cblas_dgemm64_
-    product(_ROW_MAJOR, _YES, turn, k, m, n, factor, x.ctypes.data, k, d.ctypes.data, wide, keep, w.ctypes.data, m)
+def _gemm(library: Any, dtype: Any) -> Any:
+    """Give the product of matrices of float32 or float64."""
+    return library.scipy_cblas_sgemm64_ if dtype == np.float32 else library.scipy_cblas_dgemm64_
 
 
 def found() -> bool:
@@ -84,36 +84,60 @@ class Descent:
         What is kept of the matrix, and the gradient's factor: numbers, or arrays (models, 1).
     """
 
-    def __init__(self, w: np.ndarray) -> None:
+    def __init__(self, w: np.ndarray, library: Any = None) -> None:
         self.w: np.ndarray = w
         self.keep: Any = 1.0
         self.factor: Any = 1.0
-        self._blas = _library()
+        self._gemm = _gemm(library or _library(), w.dtype)
+        self._address = w.ctypes.data
 
-    def add_product(self, x: np.ndarray, d: np.ndarray) -> Descent:
-        """Take the gradient ``x.T @ d`` of inputs x (n, in) and output gradients d (n, out)."""
+    def add_product(self, x: np.ndarray, d: np.ndarray, rows: slice = slice(None)) -> Descent:
+        """Take the gradient ``x.T @ d`` of inputs x (n, in) and output gradients d (n, out).
+
+        With ``rows`` only these rows of the matrix take theirs, and x has so many features.
+        """
+        w, keep, factor = self.w, self.keep, self.factor
         # A number costs no pass over the matrix.
-        keep, factor = (v.item() if isinstance(v, np.ndarray) and v.size == 1 else v for v in (self.keep, self.factor))
         if isinstance(keep, np.ndarray):
-            self.w *= self._columns(keep)
-            keep = 1.0
+            keep = keep.item() if keep.size == 1 else self._scaled(rows, keep)
         if isinstance(factor, np.ndarray):
-            d = d * self._columns(factor)
-            factor = 1.0
-        x = np.ascontiguousarray(x, dtype=self.w.dtype)
+            d, factor = (d, factor.item()) if factor.size == 1 else (d * self._columns(factor), 1.0)
+        x = np.ascontiguousarray(x, dtype=w.dtype)
         if d.dtype != x.dtype or not (d.flags.c_contiguous or d.flags.f_contiguous):
             d = np.ascontiguousarray(d, dtype=x.dtype)
-        _add_product(self._blas, self.w, x, d, keep, factor)
+        (n, k), m = x.shape, w.shape[1]
+        turn, wide = (_NO, m) if d.flags.c_contiguous else (_YES, n)
+        self._gemm(_ROW_MAJOR, _YES, turn, k, m, n, factor, x.ctypes.data, k, d.ctypes.data, wide, keep,
+                   self._address + (rows.start or 0) * w.strides[0], m)
         return self
+
+    def _scaled(self, rows: slice, keep: np.ndarray) -> float:
+        """Scale the matrix for all models, of which each keeps another part of it; what is left to keep is all."""
+        self.w[rows] *= self._columns(keep)
+        return 1.0
 
     def _columns(self, of_models: np.ndarray) -> np.ndarray:
         """Give a value per column, of values (models, 1)."""
         return np.repeat(of_models.ravel(), self.w.shape[1] // of_models.shape[0])
 
 
+def threads() -> int:
+    """Give how many threads BLAS has, or how many it lent to those who asked for one with ``others=True``."""
+    library = _library()
+    with _LOCK:
+        if library is None or _ASKED["for itself"]:
+            return 1
+        return int(_BEFORE[0] if _ASKED["for others"] else library.scipy_openblas_get_num_threads64_())
+
+
 @contextlib.contextmanager
-def one_thread() -> Iterator[bool]:
+def one_thread(*, others: bool = False) -> Iterator[bool]:
     """Have BLAS use one thread, for the whole process, until the last who asked for it is done.
+
+    Parameters
+    ----------
+    others : bool
+        Whether who asks computes in threads of its own meanwhile, as many as BLAS had.
 
     Yields
     ------
@@ -124,15 +148,16 @@ def one_thread() -> Iterator[bool]:
     if library is None:
         yield False
         return
+    whom = "for others" if others else "for itself"
     with _LOCK:
-        if not _LIMITED[0]:
-            _LIMITED[1] = library.scipy_openblas_get_num_threads64_()
+        if not any(_ASKED.values()):
+            _BEFORE[0] = library.scipy_openblas_get_num_threads64_()
             library.scipy_openblas_set_num_threads64_(1)
-        _LIMITED[0] += 1
+        _ASKED[whom] += 1
     try:
         yield True
     finally:
         with _LOCK:
-            _LIMITED[0] -= 1
-            if not _LIMITED[0]:
-                library.scipy_openblas_set_num_threads64_(_LIMITED[1])
+            _ASKED[whom] -= 1
+            if not any(_ASKED.values()):
+                library.scipy_openblas_set_num_threads64_(_BEFORE[0])
