@@ -14,7 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TESTS = ["tests/test_gradcheck.py", "tests/test_layers.py", "tests/test_losses.py", "tests/test_optimizers.py",
-         "tests/test_schedules.py", "tests/test_training.py", "tests/test_initializers.py"]
+         "tests/test_schedules.py", "tests/test_training.py", "tests/test_initializers.py",
+         "tests/test_halves.py"]
 
 #: File, what it computes, the line as it is, and the line broken.
 MUTANTS = [
@@ -66,8 +67,12 @@ MUTANTS = [
     ("schedules", "Constant", "return self.eta\n", "return 2 * self.eta\n"),
     ("initializers", "He", "math.sqrt(2.0 / fan_in)", "math.sqrt(1.0 / fan_in)"),
     ("initializers", "Xavier", "math.sqrt(2.0 / (fan_in + fan_out))", "math.sqrt(1.0 / (fan_in + fan_out))"),
-    ("batches", "standardisation: mean over blocks", "off * (m / rows.stop)", "off * 0.5"),
-    ("batches", "standardisation: squares between blocks", "off**2 * (m * rows.start", "off**2 * (m * rows.stop"),
+    ("rows", "standardisation: mean over blocks", "off * (m / rows.stop)", "off * 0.5"),
+    ("rows", "standardisation: squares between blocks", "off**2 * (m * rows.start", "off**2 * (m * rows.stop"),
+    ("halves", "rows of the other half", "2 * rows + self._which)", "2 * rows)"),
+    ("halves", "gradient of the batch before", "descent.add_product(x, d, self._columns)",
+     "descent.add_product(self.x, d, self._columns)"),
+    ("halves", "sum of both products", "self._mine.z + self._other.z", "self._mine.z + self._mine.z"),
     ("learner", "running statistics: rate", "rates = [1.0 - layer.momentum", "rates = [layer.momentum"),
     ("learner", "running statistics: first batch", "if step else 1.0", "if step >= 0 else 1.0"),
 ]

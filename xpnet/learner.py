@@ -130,7 +130,8 @@ class Learner:
         x : array of shape (n, features)
             The data.
         size : int
-            The most examples in a batch.
+            The most examples in a batch. Fewer are prepared alike: for a while after a product in threads of its own,
+            BLAS keeps them waiting on their cores.
 
         Returns
         -------
@@ -138,7 +139,7 @@ class Learner:
         """
         weights = [self.arrays[name].size for name in self.trained.weights]
         kind = Halves if self.descent and pay(x, weights, size) else Rows
-        return kind(x, size, self._device, self._dtype, self.scaling)
+        return kind(x, min(size, x.shape[0]), self._device, self._dtype, self.scaling)
 
     def update(self, x: Array, targets: Array, lr: Any, noise: Mapping[str, Array] | None, step: int) -> Array:
         """Make update ``step``: see ``Trainer.update``.
@@ -192,7 +193,7 @@ class Learner:
         loss, tally = 0.0, 0.0
         with device.activate():
             encode = self._loss.encoder(self.network.out_features, device, self._dtype)
-            with self.batches(x, min(n, BLOCK)) as part:
+            with self.batches(x, BLOCK) as part:
                 for rows in blocks(n, BLOCK):
                     labels = y[rows, ...]
                     outputs, _, _ = self._wired.forward(part.slice(rows))

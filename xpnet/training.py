@@ -459,10 +459,10 @@ class Trainer:
             By update.
         """
         normalises = any(isinstance(layer, BatchNorm) for layer in self.architecture.layers)
-        size = min(self.batch_size, x.shape[0])
         return Batches(
-            x, y, self.architecture.out_features, size=size, seed=self.order_seed, device=self.network.device,
-            dtype=self.dtype, rows=self.learner.batches(x, size), loss=self.loss, at_least=2 if normalises else 1,
+            x, y, self.architecture.out_features, size=self.batch_size, seed=self.order_seed,
+            device=self.network.device, dtype=self.dtype, rows=self.learner.batches(x, self.batch_size),
+            loss=self.loss, at_least=2 if normalises else 1,
         )
 
     def _rate(self, step: int) -> Any:
