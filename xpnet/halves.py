@@ -37,7 +37,7 @@ def pay(x: Array, weights: list[int], batch: int) -> bool:
     """Tell whether ``Halves`` of ``x`` are faster, for weight matrices of these sizes, first to last.
 
     They are where BLAS has two threads, the first matrix has work for both, and the others have none to speak of:
-    one thread is left for them. More threads would wait for the interpreter more than they compute.
+    one thread is left for them. With more threads BLAS keeps them: there nothing was measured.
     """
     first, *others = weights
     much = batch * first >= LEAST and 8 * sum(others) <= first
