@@ -265,8 +265,12 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
         return update(*arguments)
 
     trainer.update = watched  # type: ignore[method-assign]
-    with stop_on_signals(trainer) as received, pytest.raises(KeyboardInterrupt):
-        fit(trainer)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with stop_on_signals(trainer) as received, pytest.raises(KeyboardInterrupt):
+            fit(trainer)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert received == [signal.SIGINT]
     assert max(steps_in(tmp_path)) == 10
 

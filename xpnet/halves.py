@@ -28,7 +28,7 @@ LEAST = 2**23  # multiplications in a product that gain more than what it costs 
 def halved(x: Array) -> Array | None:
     """Give an array (n, features) as (2n, features / 2), with each row as two of them, where it is the same memory."""
     n, k = x.shape
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, AttributeError):  # NumPy 2.0 raises the latter
         return namespace(x).reshape(x, (2 * n, k // 2), copy=False)
     return None
 
