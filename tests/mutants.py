@@ -36,7 +36,7 @@ MUTANTS = [
     ("layers", "Dropout: pullback", "return dy * mask, ()", "return dy, ()"),
     ("layers", "Dropout: scaling", "x.dtype) / (1.0 - self.rate)", "x.dtype)"),
     ("layers", "Standardize: pullback", "(dy * scale if wrt_input else None)", "(dy if wrt_input else None)"),
-    ("layers", "Standardize: offset", "return (x - offset) * scale", "return (x + offset) * scale"),
+    ("layers", "Standardize: offset", "y = (x - offset) * scale", "y = (x + offset) * scale"),
     ("losses", "cross-entropy: pullback", "return (exp / total - targets) * (factor",
      "return (exp / total + targets) * (factor"),
     ("losses", "cross-entropy: mean over the batch", "(factor * (1.0 / n))", "factor"),
