@@ -159,8 +159,7 @@ def test_nothing_is_left_of_a_generator_that_is_closed(two: None) -> None:
     assert threading.active_count() == active
     assert blas_threads() == before
     alone = fitted(steps=2)
-    (x, targets), = alone.batches(X, Y).run(2, 3)  # the last of its run: nothing is prepared
-    with contextlib.closing(alone.batches(X, Y).run(2, 3)) as run:
+    with contextlib.closing(alone.batches(X, Y).run(2, 3)) as run:  # the last of its run: nothing is prepared
         x, targets = next(run)
         alone.update(x, targets, 0.1)
     assert made.arrays["W1"].tobytes() == alone.arrays["W1"].tobytes()

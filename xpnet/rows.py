@@ -64,11 +64,9 @@ class Rows:
     def __init__(
         self, x: Array, size: int, device: Device, dtype: str, scaling: tuple[Array, Array] | None = None
     ) -> None:
-        shape = (size, x.shape[1])
         self._x, self._scaling = x, scaling
-        self._room = device.empty(shape, dtype)
-        same = x.dtype == self._room.dtype
-        self._taken = self._room if same else device.xp.zeros(shape, dtype=x.dtype, device=device.native)
+        self._room = device.empty((size, x.shape[1]), dtype)
+        self._beside: Array | None = None
         # Numbers of which the dtype would round away what is behind a large offset are standardised before.
         self._before = scaling is not None and not holds(self._room, x)
         self._views: dict[int, tuple[Array, ...]] = {}
@@ -81,16 +79,19 @@ class Rows:
 
     def take(self, rows: Array, following: Array | None = None) -> Array:
         """Give rows by their indices; those of the next batch change nothing here."""
-        views = self._of(rows.shape[0])
-        return self._filled(take(self._x, rows, views[1]), views)
+        to = self._of(rows.shape[0])[0]
+        if self._x.dtype != to.dtype:
+            if self._beside is None:
+                self._beside = namespace(to).zeros_like(self._room, dtype=self._x.dtype)
+            to = self._beside[: rows.shape[0], :]
+        return self._filled(take(self._x, rows, to))
 
     def slice(self, rows: slice) -> Array:
         """Give rows that follow each other."""
-        x = self._x[rows, :]
-        return self._filled(x, self._of(x.shape[0]))
+        return self._filled(self._x[rows, :])
 
-    def _filled(self, x: Array, views: tuple[Array, ...]) -> Array:
-        room, _, *blocks = views
+    def _filled(self, x: Array) -> Array:
+        room, *blocks = self._of(x.shape[0])
         if self._scaling and self._before:
             x = Standardize().forward(x, *self._scaling)[0]
         if x is not room:
@@ -102,13 +103,13 @@ class Rows:
         return room
 
     def _of(self, n: int) -> tuple[Array, ...]:
-        """Give views for ``n`` rows: of the room, of what is taken, and to standardise, of several rows as one.
+        """Give views for ``n`` rows: of the room, and to standardise, of several rows as one.
 
         Broadcasting a vector over few long rows takes NumPy two thirds of the time that it takes over many short ones.
         """
         if n not in self._views:
             room = self._room[:n, :]
-            views = [room, room if self._taken is self._room else self._taken[:n, :]]
+            views = [room]
             if self._scaling and not self._before:
                 xp, at_once = namespace(room), REPEATED if n % REPEATED == 0 else 1
                 views += [xp.reshape(room, (n // at_once, -1), copy=False),

@@ -328,7 +328,8 @@ class Trainer:
         Parameters
         ----------
         x : array of shape (n, features)
-            A batch in the trainer's dtype, standardised if the network begins by doing so.
+            A batch in the trainer's dtype, standardised if the network begins by doing so. ``fit`` gives ``Halves``,
+            which stand for an array, where they are faster.
         targets : array of shape (n, outputs)
             What the loss makes of labels: one-hot rows for softmax cross-entropy.
         lr : float or array of shape (*models, 1)

@@ -48,7 +48,10 @@ def namespace(x: Array) -> Any:
 
 
 def add_gradient(out: Any, x: Array, d: Array) -> Any:
-    """Give the gradient ``x.T @ d`` to what takes it: an array to write to, a ``Descent``, or nobody."""
+    """Give the gradient ``x.T @ d`` to what takes it: an array to write to, a ``Descent``, or nobody.
+
+    A batch of the first layer that is no array but ``Halves`` has a ``Descent`` take it on two threads.
+    """
     if isinstance(out, Descent):
         return out.add_product(x, d) if isinstance(x, np.ndarray) else x.descend(out, d)
     return matmul(x.mT, d, out)
