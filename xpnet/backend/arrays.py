@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import mmap
@@ -179,12 +180,13 @@ def constant(x: Array, shape: tuple[int, ...], value: float) -> Array:
     array
         Filled with the value.
     """
-    key = (type(x), shape, value, x.dtype, x.device)
+    key = (type(x), shape, value, x.dtype, str(x.device))  # CuPy's devices have no hash
     try:
         return _CONSTANTS[key]
     except KeyError:
         turned = (*shape[:-2], *shape[:-3:-1])  # the batch last in memory, as with ``product``
-        made = namespace(x).full(turned, value, dtype=x.dtype, device=key[-1]).mT
+        with x.device if array_api_compat.is_cupy_array(x) else contextlib.nullcontext():  # CuPy ignores ``device=``
+            made = namespace(x).full(turned, value, dtype=x.dtype, device=x.device).mT
         if math.prod(shape) <= 2**20:  # what is large gains nothing, and would not be given back
             if len(_CONSTANTS) >= 64:
                 _CONSTANTS.clear()
