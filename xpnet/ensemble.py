@@ -46,8 +46,9 @@ class Ensemble:
         array of shape (n, classes)
             Each row sums to 1.
         """
-        total: Any = sum(network.predict_proba(x) for network in self.networks)
-        return total / len(self.networks)
+        with self.networks[0].device.activate():
+            total: Any = sum(network.predict_proba(x) for network in self.networks)
+            return total / len(self.networks)
 
     def predict(self, x: Array) -> Array:
         """Give the index of the likeliest class (n,).
@@ -62,7 +63,9 @@ class Ensemble:
         array of int, shape (n,)
             Out of 0 to classes - 1.
         """
-        return self.networks[0].device.xp.argmax(self.predict_proba(x), axis=-1)
+        device = self.networks[0].device
+        with device.activate():
+            return device.xp.argmax(self.predict_proba(x), axis=-1)
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Any]:
         """Give ``accuracy`` of the ensemble, and ``members``, a list of its members' accuracies.

@@ -60,24 +60,25 @@ def numerical_gradient(
     h = METHODS[method] if h is None else h
     x = arrays[name]
     xp, shape, size = namespace(x), x.shape, to_numpy(x).size
-    if method == "complex":
-        arrays = {key: xp.astype(a, xp.complex128) for key, a in arrays.items()}
-    rows = max(1, block_bytes // (32 * size))
-    parts = []
-    for start in range(0, size, rows):
-        n = min(rows, size - start)
-        unit = xp.eye(n, size, k=start, dtype=arrays[name].dtype, device=Device.of(x).native)
-        unit = xp.reshape(unit, (n, *shape))
-
-        def value(offset: Array) -> Array:
-            values = f({**arrays, name: arrays[name] + offset})[0]
-            return xp.sum(xp.reshape(values, (values.shape[0], -1)), axis=-1)
-
+    with Device.of(x).activate():
         if method == "complex":
-            parts.append(xp.imag(value(unit * complex(0.0, h))) / h)
-        else:
-            parts.append((value(unit * h) - value(unit * -h)) / (2.0 * h))
-    return xp.reshape(xp.concat(parts), shape)
+            arrays = {key: xp.astype(a, xp.complex128) for key, a in arrays.items()}
+        rows = max(1, block_bytes // (32 * size))
+        parts = []
+        for start in range(0, size, rows):
+            n = min(rows, size - start)
+            unit = xp.eye(n, size, k=start, dtype=arrays[name].dtype, device=Device.of(x).native)
+            unit = xp.reshape(unit, (n, *shape))
+
+            def value(offset: Array) -> Array:
+                values = f({**arrays, name: arrays[name] + offset})[0]
+                return xp.sum(xp.reshape(values, (values.shape[0], -1)), axis=-1)
+
+            if method == "complex":
+                parts.append(xp.imag(value(unit * complex(0.0, h))) / h)
+            else:
+                parts.append((value(unit * h) - value(unit * -h)) / (2.0 * h))
+        return xp.reshape(xp.concat(parts), shape)
 
 
 def check(
@@ -106,21 +107,23 @@ def check(
           ``strict_error`` = ``|a - n| / max(1e-5, |a| + |n|)``;
         - complex: ``complex_step_norm`` and ``complex_step_error``, like ``strict_error``.
     """
-    gradients = f(arrays)[1]()
-    rows = []
-    for name in names or gradients:
-        a = to_numpy(gradients[name])
-        row: dict[str, Any] = {"parameter": name, "analytical_norm": _norm(a)}
-        for method in methods:
-            n = to_numpy(numerical_gradient(f, arrays, name, method=method))
-            scale = max(1e-5, _norm(a) + _norm(n))
-            strict = _norm(a - n) / scale if a.shape == n.shape else float("inf")
-            if method == "central":
-                row |= {"numerical_norm": _norm(n), "error": abs(_norm(a) - _norm(n)) / scale, "strict_error": strict}
-            else:
-                row |= {"complex_step_norm": _norm(n), "complex_step_error": strict}
-        rows.append(row)
-    return rows
+    with Device.of(next(iter(arrays.values()))).activate():
+        gradients = f(arrays)[1]()
+        rows = []
+        for name in names or gradients:
+            a = to_numpy(gradients[name])
+            row: dict[str, Any] = {"parameter": name, "analytical_norm": _norm(a)}
+            for method in methods:
+                n = to_numpy(numerical_gradient(f, arrays, name, method=method))
+                scale = max(1e-5, _norm(a) + _norm(n))
+                strict = _norm(a - n) / scale if a.shape == n.shape else float("inf")
+                if method == "central":
+                    row |= {"numerical_norm": _norm(n), "error": abs(_norm(a) - _norm(n)) / scale,
+                            "strict_error": strict}
+                else:
+                    row |= {"complex_step_norm": _norm(n), "complex_step_error": strict}
+            rows.append(row)
+        return rows
 
 
 def _norm(x: Any) -> float:
@@ -198,16 +201,17 @@ def check_network(
         One row per parameter, as ``check`` gives it.
     """
     device = device or Device()
-    arrays = _initial(network, seed, device)
-    noise = _noise(network, seed, samples, device)
-    for attempt in range(100):
-        x = device.asarray(random.normal(seed, f"x, draw {attempt}", (samples, network.in_features)), "float64")
-        if _distance_to_kink(network, arrays, x, noise) > KINK:
-            break
-    labels = device.asarray(random.stream(seed, "y").integers(network.out_features, size=samples))
-    one_hot = device.xp.eye(network.out_features, dtype=device.xp.float64, device=device.native)
-    targets = device.xp.take(one_hot, labels, axis=0)
-    return check(network_function(network, x, targets, l2=l2, noise=noise), arrays, network.parameters, methods)
+    with device.activate():
+        arrays = _initial(network, seed, device)
+        noise = _noise(network, seed, samples, device)
+        for attempt in range(100):
+            x = device.asarray(random.normal(seed, f"x, draw {attempt}", (samples, network.in_features)), "float64")
+            if _distance_to_kink(network, arrays, x, noise) > KINK:
+                break
+        labels = device.asarray(random.stream(seed, "y").integers(network.out_features, size=samples))
+        one_hot = device.xp.eye(network.out_features, dtype=device.xp.float64, device=device.native)
+        targets = device.xp.take(one_hot, labels, axis=0)
+        return check(network_function(network, x, targets, l2=l2, noise=noise), arrays, network.parameters, methods)
 
 
 def _distance_to_kink(network: Sequential, arrays: Mapping[str, Array], x: Array, noise: Mapping[str, Array]) -> float:
@@ -271,13 +275,14 @@ def parity(device: Device, dtype: str) -> list[dict[str, Any]]:
     """
     rows = []
     tolerance = 100 * float(device.xp.finfo(getattr(device.xp, dtype)).eps)
-    for name, case in CASES.items():
-        golden, found = (_run(*case(where, kind)) for where, kind in ((Device(), "float64"), (device, dtype)))
-        forward = _largest(found.pop("outputs") - golden["outputs"]) / _largest(golden.pop("outputs"))
-        scale = max(map(_largest, golden.values()))
-        backward = max(_largest(found[name] - golden[name]) for name in golden) / scale
-        row = {"case": name, "dtype": dtype, "forward": forward, "backward": backward}
-        rows.append(row | {"tolerance": tolerance, "passes": max(forward, backward) < tolerance})
+    with device.activate():
+        for name, case in CASES.items():
+            golden, found = (_run(*case(where, kind)) for where, kind in ((Device(), "float64"), (device, dtype)))
+            forward = _largest(found.pop("outputs") - golden["outputs"]) / _largest(golden.pop("outputs"))
+            scale = max(map(_largest, golden.values()))
+            backward = max(_largest(found[name] - golden[name]) for name in golden) / scale
+            row = {"case": name, "dtype": dtype, "forward": forward, "backward": backward}
+            rows.append(row | {"tolerance": tolerance, "passes": max(forward, backward) < tolerance})
     return rows
 
 
@@ -298,7 +303,8 @@ def _noise(network: Sequential, seed: int, n: int, device: Device, dtype: str = 
 
 def _initial(network: Sequential, seed: int, device: Device, dtype: str = "float64") -> dict[str, Array]:
     arrays = {name: view for part in network.allocate((), device, dtype) for name, view in part.views.items()}
-    network.initialize(arrays, seed, device, dtype)
+    with device.activate():
+        network.initialize(arrays, seed, device, dtype)
     return arrays
 
 
@@ -311,8 +317,8 @@ def _layer_case(layer: Layer, features: int = 4, *, train: bool = True, n: int =
 
         shapes = layer.shapes(features)
         arrays = {"x": draw("x", (n, features))} | {name: draw(name, shape) for name, shape in shapes.items()}
-        if "var" in arrays:
-            arrays["var"] = arrays["var"] ** 2 + 0.5  # a variance
+        if "var" in arrays:  # a variance
+            arrays["var"] = device.asarray(random.normal(1, "var", (features,)) ** 2 + 0.5, dtype)
         factors = draw("dy", (n, layer.out_features(features)))
         noise = device.asarray(random.uniform(1, "noise", 0, (n, features)), dtype) if layer.noisy else None
 
@@ -353,7 +359,8 @@ def _network_case(network: Sequential, *, l2: float = 0.0, loss: Loss | None = N
         arrays = _initial(network, 1, device, dtype)
         for name in network.parameters:  # away from the initial zeros, where a ReLU may sit on its kink
             if name not in network.weights:
-                arrays[name] += device.asarray(random.normal(1, name, network.shapes[name], 0.1), dtype)
+                with device.activate():
+                    arrays[name] += device.asarray(random.normal(1, name, network.shapes[name], 0.1), dtype)
         noise = _noise(network, 1, n, device, dtype)
         return network_function(network, x, targets, l2=l2, noise=noise, loss=loss), arrays
 

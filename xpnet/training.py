@@ -270,8 +270,10 @@ class Trainer:
         """
         if not self.arrays:
             self.start(device or self.device or Device())
-        for name, array in self.state().items():
-            array[...] = self.network.device.asarray(state[name], self.dtype)
+        here = self.network.device
+        with here.activate():
+            for name, array in self.state().items():
+                array[...] = here.asarray(state[name], self.dtype)
         self.step, self._kept = step, {}
 
     def resume(self, run: str | Path) -> None:
@@ -313,8 +315,9 @@ class Trainer:
         x : array of shape (n, features), optional
             The training features, for a network that standardises.
         """
-        self._learner = Learner(self.architecture, self.optimizer, self.loss, self.l2, models=self.models,
-                                seed=self.seed, device=device, dtype=self.dtype, x=x)
+        with device.activate():
+            self._learner = Learner(self.architecture, self.optimizer, self.loss, self.l2, models=self.models,
+                                    seed=self.seed, device=device, dtype=self.dtype, x=x)
         self.device = device
 
     @property
@@ -342,7 +345,8 @@ class Trainer:
         array of shape (*models)
             The batch's mean loss before the update, on the device.
         """
-        value = self.learner.update(x, targets, lr, noise, self.step)
+        with self.device.activate():  # type: ignore[union-attr]
+            value = self.learner.update(x, targets, lr, noise, self.step)
         self.step += 1
         return value
 
