@@ -1,7 +1,7 @@
 """What tox cannot know by itself: which backends and which browser this machine can have.
 
-PyTorch is wanted as its CPU build, which the public index does not carry for Linux, CuPy needs a GPU, and the tests of
-the page need Chromium.
+PyTorch is wanted as its CPU build, which the public index does not carry for Linux, CuPy runs on the emulation in
+``tests/cpucuda`` if there is no GPU, and the tests of the page need Chromium.
 What cannot be had is left out with the reason and the remedy, unless ``XPNET_REQUIRE`` names it.
 """
 
@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import sys
+from pathlib import Path
 
 from tox.execute.request import StdinSource
 from tox.plugin import impl
@@ -23,6 +24,7 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 #: What the tests of the page run, and the packages of Debian that have it.
 BROWSER = {"chromium": "chromium", "chromedriver": "chromium-driver"}
 PROBE = "from xpnet import Device; Device.backend('cupy')"
+TESTS = Path(__file__).parent / "tests"
 
 
 def last_words(tox_env: ToxEnv, *command: str) -> str:
@@ -42,8 +44,13 @@ def tox_before_run_commands(tox_env: ToxEnv) -> None:
     if "browser" in factors and (absent := [name for name in BROWSER if not shutil.which(name)]):
         why = f"there is no {' and no '.join(absent)}; on Debian: apt-get install {' '.join(BROWSER.values())}"
         raise Fail(why) if "browser" in required else Skip(why)
-    if "cupy" in factors and "cupy" not in required and (why := last_words(tox_env, "-P", "-c", PROBE)):
+    if "cupy" in factors and (why := last_words(tox_env, "-P", "-c", PROBE)):
         if not why.startswith("xpnet.backend.devices.DeviceError"):
             raise Fail(f"CuPy that does not work should be a DeviceError, and is {why}")
-        logging.warning("left out: every test on CuPy, but those of its absence (%s)", why)
-        tox_env.conf["set_env"].update({"XPNET_BACKENDS": "numpy", "PYTEST_ADDOPTS": "tests/test_backend.py"})
+        # Whatever Python this environment starts from here on runs CuPy on the CPU, with two devices.
+        tox_env.conf["set_env"].update({
+            "PYTHONPATH": os.pathsep.join([str(TESTS / "cpucuda" / "site"), str(TESTS)]), "CPUCUDA_DEVICES": "2"})
+        if why := last_words(tox_env, "-S", "-m", "cpucuda", "--check"):
+            why = f"CuPy needs a GPU or the emulation in tests/cpucuda ({why})"
+            raise Fail(why) if "cupy" in required else Skip(why)
+        logging.warning("no GPU: CuPy runs on the CPU, by the emulation in tests/cpucuda")

@@ -167,6 +167,25 @@ ENTRANCES: dict[str, Callable[[Any, Path], Any]] = {
 }
 
 
+#: Public methods that compute nothing on a device, or that others here call.
+OTHERS = {
+    "Trainer": {"config", "signature", "stack", "state", "stop", "batches"}, "GridSearch": {"fit"},
+    "Network": {"load", "from_npz", "from_torch", "to_onnx"}, "MLPClassifier": {"from_network"},
+    "MLPRegressor": {"from_network"}, "Ensemble": set(),
+    "Sweep": {"add", "last", "reached", "rank", "ranked", "members", "table", "values", "stack", "side_by_side",
+              "plot", "save", "evaluate", "ensemble"},
+}
+
+
+@pytest.mark.backends("numpy", "cupy")
+@pytest.mark.parametrize("owner", OTHERS)
+def test_every_public_method_is_an_entrance_or_named_as_none(owner: str) -> None:
+    methods = {name for name, method in vars(getattr(xpnet, owner)).items()
+               if not name.startswith("_") and (callable(method) or isinstance(method, classmethod))}
+    tested = {name.partition(".")[2].partition(",")[0] for name in ENTRANCES if name.startswith(f"{owner}.")}
+    assert methods - tested == OTHERS[owner]
+
+
 @pytest.mark.filterwarnings("ignore:.*has not converged")
 @pytest.mark.parametrize("name", ENTRANCES)
 def test_every_entrance_computes_where_the_data_are(second: Device, data: Any, tmp_path: Path, name: str) -> None:
