@@ -10,11 +10,13 @@ from _gpu_job import (
     COMPARED,
     Clock,
     Job,
+    add_model_steps,
+    has_time,
     imported,
     jobs,
     measure,
-    microseconds,
     model_counts,
+    per_step,
     same_job,
     sweep,
 )
@@ -102,7 +104,7 @@ class JaxJob:
         return np.concatenate(found)[:COMPARED]
 
 
-def jax_device(device: str) -> tuple[Any, Any]:
+def jax_device(section: Section, device: str) -> tuple[Any, Any]:
     """Give JAX and its device.
 
     Raises
@@ -110,7 +112,7 @@ def jax_device(device: str) -> tuple[Any, Any]:
     AbsentError
         If JAX is not there or sees no GPU.
     """
-    jax = imported("jax")
+    jax = imported(section, "jax")
     try:
         found = jax.devices("cpu" if device == "cpu" else "gpu")[int(device.partition(":")[2] or 0)]
     except RuntimeError as error:
@@ -121,7 +123,7 @@ def jax_device(device: str) -> tuple[Any, Any]:
 
 def jax_scan(section: Section, device: str) -> None:
     """Measure JAX with a scan over an epoch; by the host's clock, as JAX has no events."""
-    jax, where = jax_device(device)
+    jax, where = jax_device(section, device)
     section.result("version", jax.__version__)
     lines = []
     for left, (name, job) in zip((2, 1), jobs(section).items(), strict=True):
@@ -129,31 +131,32 @@ def jax_scan(section: Section, device: str) -> None:
         task = JaxJob(jax, job, host, where, job.per_epoch)
         same_job(section, name, task.first_losses(), job.reference(host))
         task.run(1)
-        found = measure(task.run, Clock(lambda task=task: jax.block_until_ready(task.losses)),
+        found = measure(section, task.run, Clock(lambda task=task: jax.block_until_ready(task.losses)),
                         min(5.0, 0.5 * section.left() / left))
         section.result(name, found)
-        lines.append(f"{name}: {microseconds(found):.0f} us per step")
+        lines.append(per_step(name, found))
     section.result("headline", "; ".join(lines))
 
 
 def jax_vmap(section: Section, device: str) -> None:
     """Measure JAX with many models under vmap, in scans of 50 updates that share their batches."""
-    jax, where = jax_device(device)
+    jax, where = jax_device(section, device)
     section.result("version", jax.__version__)
     job = jobs(section)["3 layers"]
     host = job.data()
     counts, lines = model_counts(section), []
     chunk = min(50, job.per_epoch)
     for k, models in enumerate(counts):
+        if not has_time(section, models):
+            break
         options = sweep(models)
         task = JaxJob(jax, job, host, where, chunk, options)
         first = task.first_losses()
         if models <= 4:
             same_job(section, f"{models} models", first, job.reference(host, **options))
-        found = measure(task.run, Clock(lambda task=task: jax.block_until_ready(task.losses)),
+        found = measure(section, task.run, Clock(lambda task=task: jax.block_until_ready(task.losses)),
                         min(4.0, 0.4 * section.left() / (len(counts) - k)), 2000)
-        found["model_steps_per_second"] = round(1e6 * models / microseconds(found), 1)
+        lines.append(add_model_steps(found, models))
         section.result(f"{models} models", found)
-        lines.append(f"{models}: {found['model_steps_per_second']:,.0f}")
         del task
     section.result("headline", f"model-steps per second: {', '.join(lines)}")

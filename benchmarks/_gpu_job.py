@@ -30,7 +30,7 @@ COMPARED = 20  # updates whose losses are compared
 
 @dataclass(frozen=True)
 class Job:
-    """What to train. A budget of a few seconds gives fewer images, for tests."""
+    """What to train."""
 
     hidden: tuple[int, ...]
     n: int = 45_000
@@ -87,12 +87,11 @@ class Job:
 
 
 def jobs(section: Section) -> dict[str, Job]:
-    """Give the two networks' jobs; a tiny budget gets small ones."""
-    n = 45_000
-    if section.budget < 5.0:
-        n = 1_000
-        section.shorten(f"{n} images instead of 45000")
-    return {name: Job(hidden, n) for name, hidden in NETWORKS.items()}
+    """Return the two networks' jobs, of fewer and smaller images in a small section."""
+    n, inputs = (1_000, 48) if section.small else (45_000, 3072)
+    if section.small:
+        section.shorten(f"{n} images of {inputs} features instead of 45000 of 3072")
+    return {name: Job(hidden, n, inputs) for name, hidden in NETWORKS.items()}
 
 
 def same_job(section: Section, name: str, got: Any, golden: np.ndarray) -> None:
@@ -122,11 +121,17 @@ class Clock:
         return (self.elapsed(first, last) if self.elapsed else None), wall, made
 
 
-def measure(run: Callable[[int], int], clock: Clock, seconds: float, most: int = 9000) -> dict[str, Any]:
-    """Give microseconds per step: medians and ranges of five repeats that fill ``seconds``.
+def measure(
+    section: Section, run: Callable[[int], int], clock: Clock, seconds: float, most: int = 9000
+) -> dict[str, Any]:
+    """Return microseconds per step: medians and ranges of five repeats that fill ``seconds``.
+
+    On the emulation two steps are made once, and no time is given.
 
     Parameters
     ----------
+    section : Section
+        Where the times will be recorded.
     run : function
         Makes at least so many steps and gives how many it made; it has been called before.
     clock : Clock
@@ -136,21 +141,37 @@ def measure(run: Callable[[int], int], clock: Clock, seconds: float, most: int =
     most : int
         Steps per repeat, at most.
     """
-    _, wall, made = clock.time(run, 10)
-    steps = int(min(most, max(10, seconds / 5.0 / (wall / made))))
-    repeats = [clock.time(run, steps) for _ in range(5)]
+    if section.emulated:
+        repeats = [clock.time(run, 2)]
+    else:
+        _, wall, made = clock.time(run, 10)
+        steps = int(min(most, max(10, seconds / 5.0 / (wall / made))))
+        repeats = [clock.time(run, steps) for _ in range(5)]
     found: dict[str, Any] = {"steps_per_repeat": repeats[0][2]}
     for name, column in (("us_per_step_device", 0), ("us_per_step_wall", 1)):
         if repeats[0][column] is not None:
             times = [1e6 * repeat[column] / repeat[2] for repeat in repeats]  # type: ignore[operator]
-            found[name] = round(statistics.median(times), 2)
-            found[f"{name}_range"] = [round(min(times), 2), round(max(times), 2)]
+            found[name] = section.timing(round(statistics.median(times), 2))
+            found[f"{name}_range"] = section.timing([round(min(times), 2), round(max(times), 2)])
     return found
 
 
-def microseconds(found: dict[str, Any]) -> float:
-    """Give the time per step: the device's where there is one, else the host's."""
-    return float(found.get("us_per_step_device", found["us_per_step_wall"]))
+def microseconds(found: dict[str, Any]) -> float | None:
+    """Return the time per step if it was taken: the device's if it has events, else the host's."""
+    return found.get("us_per_step_device", found["us_per_step_wall"])  # type: ignore[no-any-return]
+
+
+def per_step(name: str, found: dict[str, Any]) -> str:
+    """Return a measurement in words."""
+    us = microseconds(found)
+    return f"{name}: not timed" if us is None else f"{name}: {us:.0f} us per step"
+
+
+def add_model_steps(found: dict[str, Any], models: int) -> str:
+    """Add the model-steps per second to a measurement, and return them in words."""
+    us = microseconds(found)
+    found["model_steps_per_second"] = None if us is None else round(1e6 * models / us, 1)
+    return f"{models}: not timed" if us is None else f"{models}: {found['model_steps_per_second']:,.0f}"
 
 
 def xpnet_clock(device: Device) -> Clock:
@@ -183,21 +204,23 @@ def step_time(section: Section, device: str) -> None:
             run = runner(trainer, data)
             run(COMPARED)
             same_job(section, name, trainer.history.batch_loss, job.reference(host))
-            run(100)
-            found = measure(run, xpnet_clock(here), 0.6 * section.left() / left)
+            run(2 if section.small else 100)
+            found = measure(section, run, xpnet_clock(here), 0.6 * section.left() / left)
             section.result(name, found)
-            lines.append(f"{name}: {microseconds(found):.0f} us per step")
+            lines.append(per_step(name, found))
     section.result("headline", "; ".join(lines))
 
 
-def imported(name: str) -> Any:
+def imported(section: Section, name: str) -> Any:
     """Import a peer.
 
     Raises
     ------
     AbsentError
-        If it is not installed, or does not import.
+        If it is not installed, does not import, or cannot run because the device is CuPy's alone.
     """
+    if section.emulated:
+        raise AbsentError(f"{name} needs a GPU: the CPU emulation is CuPy's alone")
     try:
         return importlib.import_module(name)
     except Exception as error:
@@ -210,8 +233,16 @@ def sweep(models: int) -> dict[str, Any]:
 
 
 def model_counts(section: Section) -> tuple[int, ...]:
-    """Give the numbers of models to measure."""
-    return MODELS if section.budget >= 5.0 else MODELS[:2]
+    """Return the numbers of models to measure."""
+    return MODELS[:2] if section.small else MODELS
+
+
+def has_time(section: Section, models: int) -> bool:
+    """Return whether time is left to measure so many models, and record it if not."""
+    if section.small or models == MODELS[0] or section.left() > 3.0:
+        return True
+    section.shorten(f"{models} models and more were not measured, for lack of time")
+    return False
 
 
 def many_models(section: Section, device: str) -> None:
@@ -224,14 +255,15 @@ def many_models(section: Section, device: str) -> None:
         data = tuple(here.asarray(a) for a in host)
         counts = model_counts(section)
         for k, models in enumerate(counts):
+            if not has_time(section, models):
+                break
             trainer = job.trainer(here, **sweep(models), divergence="freeze")
             run = runner(trainer, data)
             run(COMPARED)
             if models <= 4:
                 same_job(section, f"{models} models", trainer.history.batch_loss, job.reference(host, **sweep(models)))
-            found = measure(run, xpnet_clock(here), min(4.0, 0.5 * section.left() / (len(counts) - k)), 2000)
-            found["model_steps_per_second"] = round(1e6 * models / microseconds(found), 1)
+            found = measure(section, run, xpnet_clock(here), min(4.0, 0.5 * section.left() / (len(counts) - k)), 2000)
+            lines.append(add_model_steps(found, models))
             section.result(f"{models} models", found)
-            lines.append(f"{models}: {found['model_steps_per_second']:,.0f}")
             del trainer, run
     section.result("headline", f"model-steps per second: {', '.join(lines)}")

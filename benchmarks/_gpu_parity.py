@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _gpu_section import Section
+from _gpu_section import EMULATION, Section
 
 import xpnet
 from xpnet import random
@@ -65,6 +65,7 @@ def environment(section: Section, device: str) -> None:
         runtime = here.xp.cuda.runtime
         properties = runtime.getDeviceProperties(here.native.id)
         name = properties["name"].decode()
+        section.emulated = name == EMULATION
         section.result("gpu", {
             "name": name, "compute_capability": f"{properties['major']}.{properties['minor']}",
             "multiprocessors": properties["multiProcessorCount"], "memory_bytes": properties["totalGlobalMem"],

@@ -15,6 +15,10 @@ from typing import Any
 NETWORKS = {"3 layers": (50, 50), "9 layers": (50, 30, 20, 20, 10, 10, 10, 10)}
 
 
+#: The name of the device of tests/cpucuda, which runs CuPy's kernels on the CPU.
+EMULATION = "CPU emulation"
+
+
 class AbsentError(Exception):
     """What a section needs is not on this machine; the message says what and why."""
 
@@ -35,7 +39,7 @@ def _plain(value: Any) -> Any:
 
 
 class Section:
-    """What one section found; every addition is on disk before the next begins.
+    """The record of one section; every addition is on disk before the next begins.
 
     Parameters
     ----------
@@ -47,19 +51,30 @@ class Section:
         Where to write the record.
     started : float, optional
         Wall-clock time at which the budget began to run; now by default.
+    small : bool
+        Whether to compute the same things at small sizes.
+    emulated : bool
+        Whether the device is the CPU emulation, whose times say nothing about a GPU and are not recorded.
     """
 
-    def __init__(self, name: str, budget: float, path: Path | None = None, started: float | None = None) -> None:
-        self.name, self.budget, self.path = name, budget, path
+    def __init__(
+        self, name: str, budget: float, path: Path | None = None, started: float | None = None, *,
+        small: bool = False, emulated: bool = False,
+    ) -> None:
+        self.name, self.budget, self.path, self.small, self.emulated = name, budget, path, small, emulated
         self.started = time.time() if started is None else started
         self.record: dict[str, Any] = {"status": "running", "budget_s": budget, "checks": [], "results": {}}
         self.save()
 
     def save(self) -> None:
         """Write the record as it is now."""
-        self.record["seconds"] = round(time.time() - self.started, 2)
+        self.record["seconds"] = self.timing(round(time.time() - self.started, 2))
         if self.path is not None:
             write_json(self.path, self.record)
+
+    def timing(self, value: Any) -> Any:
+        """Return a time as it is recorded: None on the emulation."""
+        return None if self.emulated else value
 
     def left(self) -> float:
         """Give the seconds left of the budget."""

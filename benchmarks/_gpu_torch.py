@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from _gpu_job import BATCH_NORM, COMPARED, Clock, Job, imported, jobs, measure, microseconds, same_job
+from _gpu_job import BATCH_NORM, COMPARED, Clock, Job, imported, jobs, measure, per_step, same_job
 from _gpu_section import AbsentError, Section
 
 
@@ -121,7 +121,7 @@ def graph_step(task: TorchJob) -> Callable[[], Any]:
 
 def torch_section(section: Section, device: str, make: Callable[[TorchJob], Callable[[], Any]]) -> None:
     """Measure one way to train in PyTorch."""
-    torch = imported("torch")
+    torch = imported(section, "torch")
     if device != "cpu":
         if not torch.cuda.is_available():
             raise AbsentError(f"PyTorch {torch.__version__} sees no GPU")
@@ -144,10 +144,10 @@ def torch_section(section: Section, device: str, make: Callable[[TorchJob], Call
                 step()
             return steps
 
-        run(100)
-        found = measure(run, clock, min(5.0, 0.5 * section.left() / left))
+        run(2 if section.small else 100)
+        found = measure(section, run, clock, min(5.0, 0.5 * section.left() / left))
         section.result(name, found)
-        lines.append(f"{name}: {microseconds(found):.0f} us per step")
+        lines.append(per_step(name, found))
     section.result("headline", "; ".join(lines))
 
 

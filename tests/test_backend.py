@@ -24,6 +24,7 @@ from xpnet.backend import (
     OutOfMemoryError,
     check_same_device,
     constant,
+    format_bytes,
     from_dlpack,
     is_complex,
     matmul,
@@ -189,7 +190,7 @@ def test_an_absent_backend_names_its_package(name: str, package: str, monkeypatc
 
 def fake_cupy(
     monkeypatch: pytest.MonkeyPatch, *, count: Callable[[], int] = lambda: 1, built: int = 12090, driver: int = 12080,
-    zeros: Callable[[int], Any] = np.zeros,
+    zeros: Callable[[int], Any] = np.zeros, limit: int = 0,
 ) -> None:
     """Put a stand-in for CuPy where it is imported from."""
 
@@ -210,7 +211,8 @@ def fake_cupy(
     module = types.ModuleType("cupy")
     vars(module).update(
         cuda=types.SimpleNamespace(runtime=runtime, Device=Current), zeros=zeros,
-        get_default_memory_pool=lambda: types.SimpleNamespace(free_bytes=lambda: 2**30),
+        get_default_memory_pool=lambda: types.SimpleNamespace(
+            free_bytes=lambda: 2**30, total_bytes=lambda: 2**31, get_limit=lambda: limit),
     )
     # The real array_api_compat.cupy has all of CuPy's names but its version.
     plain = types.ModuleType("cupy")
@@ -280,6 +282,11 @@ def test_a_gpu_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Device("cuda").is_host
     assert Device("auto").why == ""
     assert Device("cuda").free_memory() == 4 * 2**30
+    fake_cupy(monkeypatch, limit=5 * 2**29)  # of CuPy's pool
+    assert Device("cuda").free_memory() == 3 * 2**29
+    fake_cupy(monkeypatch, limit=2**30)
+    assert Device("cuda").free_memory() == 2**30
+    fake_cupy(monkeypatch, count=lambda: 2)
     with pytest.raises(DeviceError, match=r"there is no cuda:2: 2 GPU\(s\) found, cuda:0 to cuda:1"):
         Device("cuda:2")
     rows = survey()
@@ -339,14 +346,33 @@ def test_two_devices_of_one_library_are_two(device: Device) -> None:
 
 
 def test_a_lack_of_memory_says_what_to_lower(device: Device) -> None:
-    words = r"out of memory on .*: asked for 7 EB; .*free\. Lower the batch"
+    free = r"([\d.]+ [kMGT]B are free|how much is free is unknown)"
+    words = rf"out of memory on .*: asked for 7 EB; {free}\. Lower the batch"
     with pytest.raises(OutOfMemoryError, match=words) as caught:
         with device.activate(), device.activate():  # explained once
-            raise MemoryError("asked for 7 EB")
+            raise MemoryError("asked for 7 EB.")
     assert isinstance(caught.value, MemoryError)
     assert str(caught.value).count("out of memory") == 1
     with pytest.raises(KeyError), device.activate():
         raise KeyError("others pass")
+
+
+@pytest.mark.parametrize(("n", "text"), [
+    (0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1 kB"), (1234, "1.234 kB"), (999_949, "999.9 kB"),
+    (999_951, "1 MB"), (109_557_800_352, "109.6 GB"), (2**40, "1.1 TB"), (2**63, "9.223 EB"), (10**22, "1e+04 EB"),
+])
+def test_bytes_have_a_unit(n: int, text: str) -> None:
+    assert format_bytes(n) == text
+
+
+@pytest.mark.backends("cupy")
+def test_cupys_lack_of_memory_says_what_was_asked_and_what_is_free(device: Device) -> None:
+    free = device.free_memory()
+    assert free is not None
+    asked = 2 * free // 512 * 512
+    words = rf"out of memory on cuda:0: Out of memory allocating {asked:,} bytes .*\); [\d.]+ [kMGT]B are free\. Lower"
+    with pytest.raises(OutOfMemoryError, match=words):
+        device.empty((asked,), "uint8")
 
 
 # Imports ------------------------------------------------------------------------------------------------------

@@ -161,7 +161,8 @@ def test_a_rate_too_high_ends_the_run_with_code_1(tmp_path: Path, capsys: pytest
 
 def test_more_images_than_memory(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--images", str(10**12)) == 2
-    assert "--images 1000000000000 take 3,072,000,000,000,000 bytes, " in capsys.readouterr().err
+    assert "--images 1000000000000 need 3.072 PB, " in (errors := capsys.readouterr().err)
+    assert errors.rstrip().endswith("B are free: lower --images")
 
 
 # A run's configuration ------------------------------------------------------------------------------------------------

@@ -1,13 +1,17 @@
-"""The GPU acceptance run, with NumPy in the GPU's place; and canaries: what must fail it, does."""
+"""The GPU acceptance run, on CuPy and with NumPy in the GPU's place; and canaries: what must fail it, does."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +23,83 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import _gpu_device  # noqa: E402
 import _gpu_job  # noqa: E402
+import _gpu_memory  # noqa: E402
 import _gpu_parity  # noqa: E402
 import _gpu_runs  # noqa: E402
 import gpu_acceptance  # noqa: E402
-from _gpu_section import AbsentError, Section, execute  # noqa: E402
+from _gpu_report import problems, times  # noqa: E402
+from _gpu_section import EMULATION, AbsentError, Section, execute  # noqa: E402
+
+from xpnet.backend import Device  # noqa: E402
 
 CPU_SECTIONS = ["environment", "layers", "trajectories", "determinism"]
+
+
+def command_of(out: Path, *arguments: str) -> list[str]:
+    """Return the command line."""
+    return [sys.executable, str(ROOT / "benchmarks" / "gpu_acceptance.py"), "--out", str(out), *arguments]
 
 
 def run(out: Path, *arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command with NumPy; ``path`` may hold a ``sitecustomize.py`` that plants a mistake."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, filter(None, (path, ROOT))))}
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_acceptance.py"), "--cpu", "--out", str(out), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    return subprocess.run(command_of(out, "--cpu", *arguments), capture_output=True, text=True, env=environment,
+                          check=False, timeout=300)
+
+
+# On CuPy ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole_run(device: Device, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str, dict[str, Any]]:
+    """Run every section at small sizes on this machine's CuPy; return the exit code, the output and the report."""
+    out = tmp_path_factory.mktemp("acceptance") / "report.json"
+    done = subprocess.run(command_of(out, "--budget-scale", "0.1"), capture_output=True, text=True, check=False,
+                          cwd=out.parent, timeout=1800)
+    return done.returncode, done.stdout + done.stderr, json.loads(out.read_text("utf-8"))
+
+
+@pytest.mark.backends("cupy")
+def test_every_section_of_xpnet_passes_on_cupy(whole_run: tuple[int, str, dict[str, Any]]) -> None:
+    code, output, report = whole_run
+    assert (code, report["passed"], problems(report)) == (0, True, []), output
+    assert list(report["sections"]) == [plan.name for plan in gpu_acceptance.SECTIONS]
+    for plan in gpu_acceptance.SECTIONS:
+        section = report["sections"][plan.name]
+        if not plan.peer:
+            assert section["status"] == "passed", plan.name
+            assert len(section["checks"]) >= 2, plan.name
+
+
+@pytest.mark.backends("cupy")
+def test_the_emulation_is_named_and_never_timed(whole_run: tuple[int, str, dict[str, Any]]) -> None:
+    _, output, report = whole_run
+    if report["device"] != EMULATION:
+        pytest.skip(f"on {report['device']}, not on the emulation")
+    found = dict(times(report))
+    assert found.keys() >= {"/seconds", "/sections/layers/seconds", "/sections/models.xpnet/results/4 models/"
+                            "model_steps_per_second", "/sections/step_time.xpnet/results/9 layers/us_per_step_device"}
+    assert {*found.values()} == {None}
+    assert " us per step" not in output + json.dumps(report)
+    for plan in gpu_acceptance.SECTIONS:
+        section = report["sections"][plan.name]
+        if plan.peer:
+            assert section["status"] == "absent"
+            assert section["reason"].endswith("needs a GPU: the CPU emulation is CuPy's alone")
+        elif plan.name not in ("environment", "layers"):
+            assert section["shortened"], plan.name
+
+
+@pytest.mark.backends("cupy")
+def test_a_kernel_that_is_not_busy_is_noticed(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    section, cuda = Section("test", 10.0), _gpu_device.Cuda(device)
+    _gpu_device.spin_lasts(section, cuda, 0.01)
+    monkeypatch.setattr(_gpu_device, "SPIN", 'extern "C" __global__ void spin(long long cycles) {}')
+    _gpu_device.spin_lasts(section, cuda, 0.01)
+    assert [check["passed"] for check in section.record["checks"]] == [True, False]
+
+
+# With NumPy -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -112,10 +180,28 @@ def test_a_peer_may_be_absent_but_not_do_another_job(tmp_path: Path) -> None:
 
 def test_a_section_that_hangs_is_stopped() -> None:
     plan = next(plan for plan in gpu_acceptance.SECTIONS if plan.name == "determinism")
-    record = gpu_acceptance.run_child(plan, "cpu", 20.0, 0.05)
+    record = gpu_acceptance.run_child(plan, "cpu", 20.0, 0.05, gpu_acceptance.Running())
     assert (record["status"], "stopped after" in record["reason"]) == ("failed", True)
-    record = gpu_acceptance.run_child(dataclasses.replace(plan, peer=True), "cpu", 20.0, 0.05)
+    record = gpu_acceptance.run_child(dataclasses.replace(plan, peer=True), "cpu", 20.0, 0.05, gpu_acceptance.Running())
     assert record["status"] == "broken"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_a_run_that_is_stopped_keeps_what_it_found(tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command_of(out, "--cpu"), stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("environment")
+        while '"passed",' not in out.read_text("utf-8") if out.exists() else True:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 1
+    report = json.loads(out.read_text("utf-8"))
+    assert problems(report) == []
+    assert [section["status"] for section in report["sections"].values()] == ["passed", "failed", "not run", "not run"]
+    reasons = {section["reason"] for name, section in report["sections"].items() if name != "environment"}
+    assert reasons == {"the run was stopped by SIGTERM"}
 
 
 @pytest.mark.parametrize(("statuses", "code"), [
@@ -125,8 +211,10 @@ def test_a_section_that_hangs_is_stopped() -> None:
 def test_the_exit_code(
     statuses: dict[str, str], code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def child(plan: gpu_acceptance.Plan, *_: Any) -> dict[str, Any]:
-        return {"status": statuses.get(plan.name, "passed"), "checks": [], "results": {"device_name": "A GPU, 1"}}
+    def child(plan: gpu_acceptance.Plan, *_: Any, **__: Any) -> dict[str, Any]:
+        status = statuses.get(plan.name, "passed")
+        return {"status": status, "checks": [{"name": "a check", "passed": status != "failed"}], "reason": "planted",
+                "results": {"device_name": "A GPU, 1"}}
 
     monkeypatch.setattr(gpu_acceptance, "run_child", child)
     monkeypatch.setattr(gpu_acceptance, "HERE", tmp_path)
@@ -134,14 +222,15 @@ def test_the_exit_code(
     (path,) = (tmp_path / "results").iterdir()
     assert path.name.endswith("-a-gpu-1.json")
     report = json.loads(path.read_text("utf-8"))
-    assert report["passed"] is (code == 0)
+    assert (report["passed"], report["device"], report["asked"]) == (code == 0, "A GPU, 1", "cuda")
     assert len(report["sections"]) == len(gpu_acceptance.SECTIONS)
+    assert problems(report) == []
 
 
 def test_without_the_device_nothing_else_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = []
 
-    def child(plan: gpu_acceptance.Plan, *_: Any) -> dict[str, Any]:
+    def child(plan: gpu_acceptance.Plan, *_: Any, **__: Any) -> dict[str, Any]:
         asked.append(plan.name)
         return {"status": "failed", "reason": "no driver", "checks": [], "results": {}}
 
@@ -162,7 +251,46 @@ def test_sections_are_chosen_by_name() -> None:
 
 
 def test_the_budgets_leave_nobody_out() -> None:
-    assert sum(plan.budget for plan in gpu_acceptance.SECTIONS) <= gpu_acceptance.LIMIT < 600.0
+    assert sum(plan.budget for plan in gpu_acceptance.SECTIONS) <= gpu_acceptance.LIMIT < 540.0
+    peers = [plan.peer for plan in gpu_acceptance.SECTIONS]
+    assert peers == sorted(peers)  # xpnet's own come first
+
+
+def a_report(device: str = "A GPU") -> dict[str, Any]:
+    """Return a valid report of two sections."""
+    return {
+        "benchmark": "gpu_acceptance", "format": 2, "device": device, "asked": "cuda", "passed": True,
+        "budget_scale": 1.0, "started": "2024-01-01T00:00:00+00:00", "seconds": None, "sections": {
+            "one": {"status": "passed", "seconds": None, "checks": [
+                {"name": "a", "passed": True, "value": 1.0, "limit": 1.0}, {"name": "b", "passed": True}]},
+            "two": {"status": "absent", "reason": "not installed"}}}
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda r: r.pop("device"), "device is missing"),
+    (lambda r: r.update(format=1), "format is not 2"),
+    (lambda r: r.update(passed=False), "the sections say True"),
+    (lambda r: r["sections"]["one"].update(status="fine"), "unknown status 'fine'"),
+    (lambda r: r["sections"]["one"].update(checks=[]), "passed without checks"),
+    (lambda r: r["sections"]["one"]["checks"][0].update(value=1.1), "'a' says passed, its value is above"),
+    (lambda r: r["sections"]["one"]["checks"][0].update(value="nan"), "its value is above the limit"),
+    (lambda r: r["sections"]["two"].update(checks=[{"name": "c", "passed": False}]), "absent with a failed check"),
+    (lambda r: r["sections"]["two"].pop("reason"), "absent without a reason"),
+    (lambda r: r.update(seconds=2.0), "/seconds: 2.0 was measured on the CPU emulation"),
+    (lambda r: r["sections"]["one"].update(results={"x": [{"us_per_step_wall_range": [1.0, 2.0]}]}),
+     "/sections/one/results/x/0/us_per_step_wall_range"),
+])
+def test_a_report_that_contradicts_itself_is_not_valid(change: Callable[[Any], Any], words: str) -> None:
+    report = a_report(EMULATION)
+    assert problems(report) == []
+    change(report)
+    assert words in "; ".join(problems(report))
+
+
+def test_a_gpu_may_be_timed() -> None:
+    report = a_report()
+    report["seconds"] = report["sections"]["one"]["seconds"] = 2.0
+    assert problems(report) == []
 
 
 # Checks -----------------------------------------------------------------------------------------------------------
@@ -178,16 +306,12 @@ def test_the_layer_comparison_sees_an_error_that_numpy_does_not_make() -> None:
 
 
 def test_the_layer_comparison_sees_half_precision() -> None:
-    from xpnet import Device
-
     golden, own = (_gpu_parity.of_case("Linear", Device(), dtype)[1] for dtype in ("float64", "float32"))
     half = {name: a.astype(np.float16).astype(np.float32) for name, a in own.items()}
     assert _gpu_parity.worst(golden, own, own)[0] < 1.0 < _gpu_parity.worst(golden, own, half)[0]
 
 
 def test_the_comparison_of_runs_sees_another_run() -> None:
-    from xpnet import Device
-
     x, y = _gpu_runs.clouds(60, 8)
     network = _gpu_runs.architecture("3 layers", 8)
     one, two = (_gpu_runs._train(network, x, y, Device(), 5, seed=0, dtype="float64") for _ in range(2))
@@ -224,8 +348,35 @@ def test_calls_are_counted_and_what_was_patched_is_put_back() -> None:
 
 
 def test_sizes_are_read_from_a_message() -> None:
-    assert _gpu_device.sizes_in("asked 1,024 bytes of 2.5 GiB; 3 models") == [1024.0, 2.5 * 2**30]
-    assert _gpu_device.sizes_in("out of memory") == []
+    assert _gpu_memory.sizes_in("asked 1,024 bytes of 2.5 GiB; 3 models") == [1024.0, 2.5 * 2**30]
+    assert _gpu_memory.sizes_in("needs 1.5 GB, 20 MB are free") == [1.5e9, 2e7]
+    assert _gpu_memory.sizes_in("out of memory") == []
+
+
+@pytest.mark.parametrize(("message", "failed"), [
+    ("it needs 3 GB, 2 GB are free: lower it", []),
+    ("it needs 3 GB, 2 GB are free", ["says what to lower"]),
+    ("it needs 3 GB, 2,000,000,000 are free: lower it", ["names two sizes with their units", "names what is free"]),
+    ("it needs 1 GB, 2 GB are free: lower it", ["names what is asked"]),
+    (None, ["raises MemoryError"]),
+])
+def test_messages_about_memory_are_judged(
+    message: str | None, failed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask() -> None:
+        if message is not None:
+            raise MemoryError(message)
+
+    section = Section("test", 10.0)
+    monkeypatch.setattr(Device, "free_memory", lambda self: 2 * 10**9)
+    _gpu_memory.explained(section, "x", ask, Device(), 3 * 10**9)
+    assert [check["name"] for check in section.record["checks"] if not check["passed"]] == [f"x: {f}" for f in failed]
+
+
+def test_the_numbers_of_a_network_are_counted() -> None:
+    shapes = _gpu_runs.architecture("9 layers", 48).shapes
+    own = sum(int(np.prod(shape)) for name, shape in shapes.items() if name not in ("offset1", "scale1"))
+    assert _gpu_memory.model_numbers(48, _gpu_runs.NETWORKS["9 layers"], 10) == own
 
 
 # Peers ------------------------------------------------------------------------------------------------------------
@@ -262,8 +413,32 @@ def test_jax_does_the_same_job(options: dict[str, Any] | None) -> None:
     import _gpu_jax
 
     host = SMALL.data()
-    jax, device = _gpu_jax.jax_device("cpu")
-    task = _gpu_jax.JaxJob(jax, SMALL, host, device, SMALL.per_epoch, options)
     section = Section("test", 10.0)
+    jax, device = _gpu_jax.jax_device(section, "cpu")
+    task = _gpu_jax.JaxJob(jax, SMALL, host, device, SMALL.per_epoch, options)
     _gpu_job.same_job(section, "jax", task.first_losses(), SMALL.reference(host, **(options or {})))
     assert section.record["checks"][0]["passed"], section.record["checks"]
+
+
+@pytest.mark.backends("numpy", "torch")
+@pytest.mark.parametrize("name", ["_gpu_torch.torch_eager", "_gpu_torch.torch_graph", "_gpu_jax.jax_scan",
+                                  "_gpu_jax.jax_vmap"])
+def test_the_sections_of_peers_run_on_the_cpu(name: str) -> None:
+    module, _, function = name.partition(".")
+    package = module.removeprefix("_gpu_")
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    section = Section("test", 1.0, small=True)
+    record = execute(lambda s: getattr(importlib.import_module(module), function)(s, "cpu"), section, peer=True)
+    assert record["status"] == "passed", record
+    assert len(record["checks"]) == 2
+    assert [value for key, value in times(record["results"]) if key.endswith("us_per_step_wall")]
+
+
+@pytest.mark.parametrize("name", ["_gpu_torch.torch_eager", "_gpu_torch.torch_compile", "_gpu_jax.jax_vmap"])
+def test_peers_say_that_the_emulation_is_not_theirs(name: str) -> None:
+    module, _, function = name.partition(".")
+    section = Section("test", 1.0, small=True, emulated=True)
+    record = execute(lambda s: getattr(importlib.import_module(module), function)(s, "cuda"), section, peer=True)
+    assert record["status"] == "absent"
+    assert "needs a GPU" in record["reason"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, cli_config, datasets
-from .backend import Device, OutOfMemoryError
+from .backend import Device, OutOfMemoryError, format_bytes
 from .callbacks import Callback, JSONLines, Progress
 from .checkpoint import CheckpointError
 from .cli_options import COUNT, RATE, Number, add_architecture, add_configuration, add_data, initializer
@@ -84,7 +84,8 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     _refuse_another_run(a)
     free = Device().free_memory()
     if a.images and a.data in (None, "synthetic") and free and a.images * _PIXELS > free:
-        raise OutOfMemoryError(f"--images {a.images} take {a.images * _PIXELS:,} bytes, {free:,} are free")
+        raise OutOfMemoryError(f"--images {a.images} need {format_bytes(a.images * _PIXELS)}, {format_bytes(free)} are "
+                               "free: lower --images")
     data = datasets.load(a.data, train=a.images)
     network = mlp(data.train.x.shape[1], a.hidden, len(data.classes), batch_norm=a.batch_norm, dropout=a.dropout,
                   initializer=a.initializer, standardize=a.standardize)

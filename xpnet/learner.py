@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .backend import Array, Device, OutOfMemoryError, descent, namespace
+from .backend import Array, Device, OutOfMemoryError, descent, format_bytes, namespace
 from .backend.blas import Descent
 from .buffers import Buffers
 from .halves import Halves, pay
@@ -209,11 +209,12 @@ def check_memory(
     architecture: Sequential, optimizer: Optimizer, models: tuple[int, ...], device: Device, dtype: str
 ) -> None:
     """See that the arrays fit, before a system that promises more than it has ends the process."""
-    numbers = sum(math.prod(shape) for shape in architecture.shapes.values()) * math.prod(models)
+    numbers = sum(math.prod(shape) * (1 if name in architecture.inputs else math.prod(models))
+                  for name, shape in architecture.shapes.items())
     copies = 3 + len(optimizer.slots)  # weights, gradients, how they were when last evaluated
     needed, free = numbers * copies * (8 if dtype == "float64" else 4), device.free_memory()
     if free is not None and needed > free:
         raise OutOfMemoryError(
-            f"the network needs {needed:,} bytes on {device.name} ({numbers:,} numbers, {copies} times), {free:,} "
-            "are free: lower the widths of its layers or the number of models"
+            f"the network needs {format_bytes(needed)} on {device.name} ({copies} copies of {numbers:,} {dtype} "
+            f"numbers), {format_bytes(free)} are free: lower the widths of its layers or the number of models"
         )

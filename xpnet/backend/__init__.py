@@ -32,9 +32,10 @@ from .devices import (
     from_dlpack,
     survey,
 )
+from .memory import format_bytes
 
 __all__ = [
     "Array", "Device", "DeviceError", "MixedDevicesError", "OutOfMemoryError", "add_gradient", "assign", "batch_last",
-    "check_same_device", "constant", "descent", "from_dlpack", "holds", "is_complex", "matmul", "namespace", "product",
-    "read_ahead", "real", "survey", "take", "to_numpy", "together",
+    "check_same_device", "constant", "descent", "format_bytes", "from_dlpack", "holds", "is_complex", "matmul",
+    "namespace", "product", "read_ahead", "real", "survey", "take", "to_numpy", "together",
 ]

@@ -12,6 +12,7 @@ import array_api_compat
 import numpy as np
 
 from .arrays import NAMESPACES, Array, namespace, to_numpy
+from .memory import format_bytes
 
 __all__ = ["Device", "DeviceError", "MixedDevicesError", "OutOfMemoryError", "check_same_device", "from_dlpack",
            "survey"]
@@ -271,9 +272,10 @@ class Device:
                 raise
             except MemoryError as error:  # NumPy's and CuPy's own say how much was asked
                 free = self.free_memory()
+                left = "how much is free is unknown" if free is None else f"{format_bytes(free)} are free"
                 raise OutOfMemoryError(
-                    f"out of memory on {self.name}: {error}; {'an unknown number of' if free is None else f'{free:,}'} "
-                    "bytes are free. Lower the batch size, the number of models, or the widths of the layers"
+                    f"out of memory on {self.name}: {str(error).rstrip('.')}; {left}. Lower the batch size, the "
+                    "number of models, or the widths of the layers"
                 ) from error
 
     @contextlib.contextmanager
@@ -304,8 +306,11 @@ class Device:
         """
         if self.name.startswith("cuda"):
             with self.native:
-                pool = self.xp.get_default_memory_pool()
-                return int(self.xp.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
+                pool, free = self.xp.get_default_memory_pool(), int(self.xp.cuda.runtime.memGetInfo()[0])
+                limit = int(pool.get_limit())  # of CUPY_GPU_MEMORY_LIMIT; 0 if there is none
+                if limit:
+                    free = min(free, max(0, limit - int(pool.total_bytes())))
+                return free + int(pool.free_bytes())
         try:
             with open("/proc/meminfo", encoding="ascii") as lines:
                 return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
