@@ -46,7 +46,7 @@ CHECKED: dict[str, Any] = {
 EXPECTED = {"search": {"check_array_api_same_namespace": "names the best estimator"}}
 
 
-@pytest.mark.backends("numpy", "torch")  # the checks bring arrays of the libraries that are here
+@pytest.mark.backends("numpy", "torch", "cupy")  # the checks bring arrays of the libraries that are here
 @pytest.mark.filterwarnings("ignore")  # they provoke many
 @pytest.mark.parametrize("case", [
     name if name in ("classifier", "regressor") else pytest.param(name, marks=pytest.mark.slow) for name in CHECKED])
