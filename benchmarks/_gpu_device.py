@@ -177,7 +177,7 @@ def host(section: Section, device: str) -> None:
     """
     here = Device(device)
     cuda = Cuda(here)
-    n, busy = (10, 0.01) if section.emulated else (20, 0.4)
+    n, busy = (6, 0.01) if section.emulated else (20, 0.4)
     with here.activate():
         # All updates are of one epoch: no new order in between.
         x, y = (here.asarray(a) for a in examples(section, 500 * n))
@@ -186,7 +186,7 @@ def host(section: Section, device: str) -> None:
             reads = reads_per_update(cuda, trainer_of(network, x.shape[1], here), (x, y), n, section)
             section.check(f"{network}: reads and waits per update (found: {reads or 'none'})", sum(reads.values()), 0)
             for planted in (False, True):
-                sleeper = Sleeper(cuda, n + 5, 4, busy, planted)
+                sleeper = Sleeper(cuda, n + n // 4, 4, busy, planted)
                 trainer = trainer_of(network, x.shape[1], here, optimizer=Watched(watch=sleeper))
                 more(trainer, (x, y), n)
                 more(trainer, (x, y), n)  # the second time all kernels and memory are there

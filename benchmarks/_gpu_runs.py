@@ -143,7 +143,7 @@ def digest(trainer: Trainer) -> str:
 def determinism(section: Section, device: str) -> None:
     """Run several kinds of training twice each: every bit of losses and arrays is the same."""
     here = Device(device)
-    steps = 10 if section.small else 100
+    steps = 5 if section.small else 100
     if section.small:
         section.shorten(f"{steps} updates instead of 100")
     x, y = examples(section)
@@ -190,7 +190,7 @@ def full_runs(section: Section, device: str) -> None:
     with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
         for left, network in zip((2, 1), NETWORKS, strict=True):
             setups = {"device, 5 seeds": list(range(5)), "device, 1 seed": 0}
-            steps = 12
+            steps = 8
             if not section.small:
                 cost = max(sum(_seconds_per_step(network, data, here, seed) for seed in setups.values()),
                            -(-5 // at_once) * _seconds_per_step(network, data, Device(), 0))

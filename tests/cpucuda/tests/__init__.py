@@ -1,0 +1,1 @@
+"""Tests of the emulation: ``python -m cpucuda -m pytest <this folder>``."""
