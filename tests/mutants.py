@@ -19,7 +19,7 @@ TESTS = ["tests/test_gradcheck.py", "tests/test_layers.py", "tests/test_losses.p
 
 #: File, what it computes, the line as it is, and the line broken.
 MUTANTS = [
-    ("layers", "Linear: dx", "dx = product(dz, W.mT) if", "dx = product(-dz, W.mT) if"),
+    ("layers", "Linear: dx", "dx = product(dz, transposed(W)) if", "dx = product(-dz, transposed(W)) if"),
     ("layers", "Linear: dW", "dW = add_gradient(to, x, dz)", "dW = add_gradient(to, x, dz * 1.001)"),
     ("layers", "Linear: dW of models that share x", "else to, x, side_by_side(dz))", "else to, x, side_by_side(-dz))"),
     ("layers", "Linear: db", "else batch_total(dz, db))", "else batch_total(0.5 * dz, db))"),

@@ -22,6 +22,7 @@ from .arrays import (
     take,
     to_numpy,
     together,
+    transposed,
 )
 from .devices import (
     Device,
@@ -36,5 +37,5 @@ from .devices import (
 __all__ = [
     "Array", "Device", "DeviceError", "MixedDevicesError", "OutOfMemoryError", "add_gradient", "assign", "batch_last",
     "check_same_device", "constant", "descent", "from_dlpack", "holds", "is_complex", "matmul", "namespace", "product",
-    "read_ahead", "real", "survey", "take", "to_numpy", "together",
+    "read_ahead", "real", "survey", "take", "to_numpy", "together", "transposed",
 ]
