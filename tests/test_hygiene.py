@@ -246,6 +246,6 @@ def test_what_is_public_is_there() -> None:
     assert all(hasattr(xpnet, name) for name in xpnet.__all__)
 
 
-@pytest.mark.parametrize(("file", "what", "line"), [mutant[:3] for mutant in [*MUTANTS, *CUPY]], ids=lambda text: text[:40])
+@pytest.mark.parametrize(("file", "what", "line"), [row[:3] for row in [*MUTANTS, *CUPY]], ids=lambda text: text[:40])
 def test_every_mutant_breaks_a_line_that_is_there(file: str, what: str, line: str) -> None:
     assert (PACKAGE.parent / file).read_text("utf-8").count(line) == 1, what

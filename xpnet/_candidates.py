@@ -94,7 +94,10 @@ def folds(n: int, k: int, strata: Sequence[Any] | None) -> list[int]:
 def take(x: Array, rows: Any) -> Array:
     """Give some rows of an array, by their indices on the host or a mask."""
     rows = to_numpy(rows)
-    rows = rows.nonzero()[0] if rows.dtype == bool else rows
+    rows, n = rows.nonzero()[0] if rows.dtype == bool else rows, x.shape[0]
+    if rows.size and not -n <= rows.min() <= rows.max() < n:  # CuPy would wrap them around
+        raise IndexError(f"cv: expected indices of {n} sample(s), got {rows.min()} to {rows.max()}; split the data "
+                         "that fit is given")
     home = Device.of(x)
     with home.activate():
         return home.xp.take(x, home.asarray(rows), axis=0)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .backend import Array, add_gradient, constant, holds, is_complex, matmul, namespace, product, real
+from .backend import Array, add_gradient, constant, holds, is_complex, matmul, namespace, product, real, transposed
 from .hyper import PerModel, at_least_1, check_range, is_array
 from .initializers import He, Initializer
 
@@ -194,7 +194,7 @@ class Linear(Layer):
         z = z + row(b)
 
         def pullback(dz: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
-            dx = product(dz, W.mT) if wrt_input else None  # before W changes, if it takes its gradient at once
+            dx = product(dz, transposed(W)) if wrt_input else None  # before W changes, if it takes its gradient at once
             to, db = into or (None, None)
             if shared:
                 dW = add_gradient(side_by_side(to) if hasattr(to, "shape") else to, x, side_by_side(dz))

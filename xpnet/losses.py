@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .backend import Array, Device, constant, namespace, real
+from .backend import Array, Device, constant, namespace, real, transposed
 
 __all__ = ["LOSSES", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy", "l2_penalty", "log_softmax", "loss", "softmax"]
 
@@ -229,7 +229,7 @@ class SoftmaxCrossEntropy:
         """Give the function from class indices (n,) to one-hot rows (n, outputs)."""
         xp = device.xp
         one_hot = xp.eye(outputs, dtype=getattr(xp, dtype), device=device.native)
-        return lambda y: xp.take(one_hot, y, axis=1).mT  # the batch last in memory, as the outputs have it
+        return lambda y: transposed(xp.take(one_hot, y, axis=1))  # the batch last in memory, as the outputs have it
 
     def tally(self, outputs: Array, y: Array) -> Array:
         """Count the examples whose largest output is the one that y (n,) says."""

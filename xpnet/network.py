@@ -41,6 +41,10 @@ class Network:
         self.arrays: dict[str, Array] = dict(arrays)
         self.device: Device = check_same_device(**self.arrays)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Arrays of CuPy are unpickled on the device that is current then, which need not be the one they were on.
+        return type(self), (self.architecture, self.arrays)
+
     def __repr__(self) -> str:
         return f"Network({self.architecture!r} on {self.device.name})"
 

@@ -22,6 +22,7 @@ from .arrays import (
     take,
     to_numpy,
     together,
+    transposed,
 )
 from .devices import (
     Device,
@@ -37,5 +38,5 @@ from .memory import format_bytes
 __all__ = [
     "Array", "Device", "DeviceError", "MixedDevicesError", "OutOfMemoryError", "add_gradient", "assign", "batch_last",
     "check_same_device", "constant", "descent", "format_bytes", "from_dlpack", "holds", "is_complex", "matmul",
-    "namespace", "product", "read_ahead", "real", "survey", "take", "to_numpy", "together",
+    "namespace", "product", "read_ahead", "real", "survey", "take", "to_numpy", "together", "transposed",
 ]

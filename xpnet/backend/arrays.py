@@ -16,7 +16,7 @@ from .blas import Descent
 from .blas import found as blas_found
 
 __all__ = ["Array", "add_gradient", "assign", "batch_last", "constant", "descent", "holds", "is_complex", "matmul",
-           "namespace", "product", "read_ahead", "real", "take", "to_numpy", "together"]
+           "namespace", "product", "read_ahead", "real", "take", "to_numpy", "together", "transposed"]
 
 Array = Any
 NAMESPACES: dict[type, Any] = {}
@@ -55,7 +55,7 @@ def add_gradient(out: Any, x: Array, d: Array) -> Any:
     """
     if isinstance(out, Descent):
         return out.add_product(x, d) if isinstance(x, np.ndarray) else x.descend(out, d)
-    return matmul(x.mT, d, out)
+    return matmul(transposed(x), d, out)
 
 
 def descent(flat: Array, rows: int) -> Descent | None:
@@ -126,6 +126,14 @@ def assign(out: Array, x: Array) -> None:
     out[...] = namespace(x).astype(x, out.dtype) if strict else x
 
 
+def transposed(x: Array) -> Array:
+    """Return ``x`` with its last two axes swapped, as a view."""
+    try:
+        return x.mT
+    except AttributeError:  # CuPy 13; for other libraries the function takes longer than the attribute
+        return namespace(x).matrix_transpose(x)
+
+
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """Give ``a @ b``, written to ``out`` where one is given.
 
@@ -136,9 +144,10 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         return a @ b
     if isinstance(out, np.ndarray):
         return np.matmul(a, b, out=out)
-    if not array_api_compat.is_array_api_strict_namespace(namespace(out)):
-        return namespace(out).matmul(a, b, out=out)
-    out[...] = a @ b
+    if array_api_compat.is_array_api_strict_namespace(namespace(out)):
+        out[...] = a @ b
+    else:
+        namespace(out).matmul(a, b, out=out)  # CuPy 13 returns another array than ``out``
     return out
 
 
@@ -186,7 +195,7 @@ def constant(x: Array, shape: tuple[int, ...], value: float) -> Array:
     except KeyError:
         turned = (*shape[:-2], *shape[:-3:-1])  # the batch last in memory, as with ``product``
         with x.device if array_api_compat.is_cupy_array(x) else contextlib.nullcontext():  # CuPy ignores ``device=``
-            made = namespace(x).full(turned, value, dtype=x.dtype, device=x.device).mT
+            made = transposed(namespace(x).full(turned, value, dtype=x.dtype, device=x.device))
         if math.prod(shape) <= 2**20:  # what is large gains nothing, and would not be given back
             if len(_CONSTANTS) >= 64:
                 _CONSTANTS.clear()

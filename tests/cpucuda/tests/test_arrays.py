@@ -23,7 +23,8 @@ BINARY = {
 UNARY = {
     **dict.fromkeys(FLOATS, "negative absolute square sign reciprocal exp expm1 log1p log sqrt cbrt sin cos tan tanh "
                             "arctan sinh floor ceil rint trunc isnan isinf isfinite signbit logical_not exp2 log2"),
-    **dict.fromkeys(COMPLEX, "negative absolute square reciprocal exp log sqrt sin cos tanh conj real imag angle isnan"),
+    **dict.fromkeys(COMPLEX, "negative absolute square reciprocal exp log sqrt sin cos tanh conj real imag angle "
+                             "isnan"),
     **dict.fromkeys(INTEGERS, "negative absolute square sign invert logical_not isfinite"),
     "?": "invert logical_not absolute",
 }

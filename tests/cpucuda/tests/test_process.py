@@ -82,7 +82,8 @@ def test_a_compiler_that_fails_is_reported_without_a_traceback(tmp_path: Path) -
 
 def test_nothing_is_emulated_unless_asked_for() -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("CPUCUDA_", "CUDA_"))}
-    code = "import cpucuda, sys\ntry: cpucuda.counts()\nexcept RuntimeError as e: print(e)\nprint('cupy' in sys.modules)"
+    code = ("import cpucuda, sys\ntry: cpucuda.counts()\nexcept RuntimeError as e: print(e)\n"
+            "print('cupy' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], env={**clean, "PYTHONPATH": str(build.HERE.parent)},
                           capture_output=True, text=True)
     message = "this process does not use the emulation; start it with python -m cpucuda"
