@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from xpnet import __version__, gradcheck
+from xpnet import __version__
 from xpnet.backend import Device, DeviceError
+from xpnet.nn import gradcheck
 
 HEAD = """# Gradients, proven
 
 Made by `python docs/make_gradients.py` (xpnet {version}, NumPy {numpy}, Python {python}, {machine}).
 
-Every layer, loss and composite in the registry `xpnet.gradcheck.CASES`, in float64, on every backend: the error
+Every layer, loss and composite in the registry `xpnet.nn.gradcheck.CASES`, in float64, on every backend: the error
 of the analytical gradient against central differences (h = 1e-6) and against the complex step (h = 1e-30, exact to
 rounding), the worst over the arrays of the case. A gradient that is 0 (a bias that batch norm cancels) has no
 relative error: its norms are judged, below 1e-14 (numerical: 1e-8), and it is left out of the worst.

@@ -39,8 +39,9 @@ from runners import fit, make, result  # noqa: E402
 from test_runs_faults import Break  # noqa: E402
 
 import xpnet  # noqa: E402
-from xpnet import datasets, storage  # noqa: E402
-from xpnet.runs import Checkpoints, CheckpointWriteError  # noqa: E402
+from xpnet import datasets  # noqa: E402
+from xpnet.files import storage  # noqa: E402
+from xpnet.training.checkpoints import Checkpoints, CheckpointWriteError  # noqa: E402
 
 TEXT = """# Runs that cannot be lost
 

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from helpers import assert_same, blobs
 
-from xpnet import Adam, BestWeights, Constant, CyclicLR, EarlyStopping, Trainer, mlp, snapshot
+from xpnet import Adam, BestWeights, Constant, CyclicLR, EarlyStopping, Trainer, mlp
 from xpnet.backend import Device, to_numpy
-from xpnet.callbacks import Callback
-from xpnet.checkpoint import CheckpointError
-from xpnet.runs import Checkpoints
-from xpnet.snapshot import Snapshot
+from xpnet.nn.formats.safetensors import CheckpointError
+from xpnet.training import snapshot
+from xpnet.training.callbacks import Callback
+from xpnet.training.checkpoints import Checkpoints
+from xpnet.training.snapshot import Snapshot
 
 RICH = mlp(6, [8, 5], 3, batch_norm=True, dropout=0.2, standardize=True)
 PLAIN = mlp(6, [8, 5], 3)

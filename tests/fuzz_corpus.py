@@ -22,8 +22,8 @@ from runners import make, stopped
 
 from xpnet import Network, Trainer, mlp
 from xpnet.backend import Device
-from xpnet.blocks import Block
 from xpnet.datasets import _cifar10
+from xpnet.sweeps.blocks import Block
 
 
 def write_corpus(folder: Path = CORPUS, readers: Sequence[str] = ()) -> None:

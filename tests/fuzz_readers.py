@@ -29,17 +29,19 @@ from typing import Any, NamedTuple
 
 from runners import fit, make
 
-from xpnet import Sweep, Trainer, cli_config, datasets, inputs, kept, mlp
+from xpnet import Sweep, Trainer, datasets, mlp
 from xpnet.backend import Device
-from xpnet.blocks import check
-from xpnet.checkpoint import CheckpointError, load_network, unpack
-from xpnet.cli import _parser
-from xpnet.cli_train import read_config
-from xpnet.convert import load_npz
-from xpnet.datasets import _cifar10, _pickled
-from xpnet.locks import LockedError, RunLock
-from xpnet.snapshot import ResumeError
-from xpnet.store import DamagedBlockWarning, Store, _digest
+from xpnet.cli import config as cli_config
+from xpnet.cli.commands import _parser
+from xpnet.cli.train import read_config
+from xpnet.datasets import _cifar10, _pickled, inputs
+from xpnet.files.locks import LockedError, RunLock
+from xpnet.nn.formats.convert import load_npz
+from xpnet.nn.formats.safetensors import CheckpointError, load_network, unpack
+from xpnet.sweeps.blocks import check
+from xpnet.sweeps.store import DamagedBlockWarning, Store, _digest
+from xpnet.training import run_directory
+from xpnet.training.snapshot import ResumeError
 
 CORPUS = Path(__file__).parent / "corpus"
 ROWS = 2  # images in a batch, so that inputs are small
@@ -247,7 +249,8 @@ def tables(data: bytes, folder: Path) -> None:
     """Read a run's history, a sweep's table, or a run's configuration, as the first byte says."""
     path = folder / "config.json"
     path.write_bytes(data[1:])
-    {b"\0": kept.history, b"\1": kept.objects}.get(data[:1], lambda path: kept.config(path.parent))(path)
+    readers = {b"\0": run_directory.history, b"\1": run_directory.objects}
+    readers.get(data[:1], lambda path: run_directory.config(path.parent))(path)
 
 
 class Reader(NamedTuple):

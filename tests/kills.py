@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnet import Network, datasets
-from xpnet.runs import steps_in
+from xpnet.training.checkpoints import steps_in
 
 #: Trainings that differ in what their state is.
 JOBS = {

@@ -9,7 +9,7 @@ from helpers import blobs
 
 from xpnet import CyclicLR, Trainer, mlp
 from xpnet.backend import Device, to_numpy
-from xpnet.runs import Checkpoints
+from xpnet.training.checkpoints import Checkpoints
 
 RICH = mlp(6, [8, 5], 3, batch_norm=True, dropout=0.2, standardize=True)
 

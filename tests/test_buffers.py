@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xpnet.backend import Device, to_numpy
-from xpnet.buffers import Buffers
+from xpnet.nn.parameters import Buffers
 
 GROUPS = [{"W1": (4, 3)}, {"W2": (3, 2), "W3": (2, 2)}, {"b1": (3,), "gamma1": (3,)}]
 

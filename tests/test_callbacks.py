@@ -28,8 +28,8 @@ from xpnet import (
     mlp,
 )
 from xpnet.backend import Device, to_numpy
-from xpnet.callbacks import CSV, BestWeights, EarlyStopping, TensorBoard
-from xpnet.range_test import find_lr
+from xpnet.training.callbacks import CSV, BestWeights, EarlyStopping, TensorBoard
+from xpnet.training.lr_range import find_lr
 
 
 class Log(Callback):

@@ -17,9 +17,10 @@ from helpers import assert_same, blobs, draw
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from xpnet import BatchNorm, Linear, Network, Normal, ReLU, Sequential, Trainer, Xavier, mlp, storage
+from xpnet import BatchNorm, Linear, Network, Normal, ReLU, Sequential, Trainer, Xavier, mlp
 from xpnet.backend import Device, to_numpy
-from xpnet.checkpoint import (
+from xpnet.files import storage
+from xpnet.nn.formats.safetensors import (
     CheckpointError,
     architecture_from,
     blas_in_use,

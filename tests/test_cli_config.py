@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from xpnet import datasets
-from xpnet.cli import _parser, main
-from xpnet.cli_config import ConfigError, read, write
+from xpnet.cli import main
+from xpnet.cli.commands import _parser
+from xpnet.cli.config import ConfigError, read, write
 
 pytestmark = pytest.mark.backends("numpy")
 

@@ -124,7 +124,7 @@ def test_npy(runs: dict[str, Path], file: str, tmp_path: Path, capfdbinary: pyte
 
 def test_outputs_instead_of_probabilities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x = np.linspace(-1, 1, 10, dtype="float32").reshape(5, 2)
-    trainer = Trainer(mlp(2, [3], 1), loss=xpnet.losses.MeanSquaredError(), optimizer=SGD(), schedule=0.1, batch_size=5)
+    trainer = Trainer(mlp(2, [3], 1), loss=xpnet.MeanSquaredError(), optimizer=SGD(), schedule=0.1, batch_size=5)
     trainer.fit(x, x[:, :1], steps=2)
     trainer.network.save(tmp_path / "network")
     np.save(tmp_path / "x.npy", x)

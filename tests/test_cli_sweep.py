@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from xpnet import Trainer, cli_sweep, datasets
-from xpnet.cli import main
-from xpnet.runs import steps_in
+from xpnet import Trainer, datasets
+from xpnet.cli import main, sweep
+from xpnet.training.checkpoints import steps_in
 
 pytestmark = pytest.mark.backends("numpy")
 
@@ -128,7 +128,7 @@ def test_wrong_values_are_refused_in_one_line(
 def test_ctrl_c_says_how_to_go_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from xpnet import blocks
+    from xpnet.sweeps import blocks
 
     def interrupted(*arguments: Any, **options: Any) -> NoReturn:
         raise KeyboardInterrupt
@@ -167,11 +167,11 @@ def test_a_lock_that_was_left_is_taken_over_in_a_line(capsys: pytest.CaptureFixt
 
 
 def test_a_fallback_to_the_cpu_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    class NoGPU(cli_sweep.Device):
+    class NoGPU(sweep.Device):
         def __init__(self, name: str) -> None:
             super().__init__("cpu")
             self.why = f"(for {name}: no GPU)"
 
-    monkeypatch.setattr(cli_sweep, "Device", NoGPU)
+    monkeypatch.setattr(sweep, "Device", NoGPU)
     assert run("--device", "auto") == 0
     assert capsys.readouterr().out.splitlines()[0].endswith("device: cpu (for auto: no GPU)")

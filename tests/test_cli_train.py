@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 import xpnet
-from xpnet import cli, cli_train, datasets
-from xpnet.checkpoint import CheckpointError
+from xpnet import cli, datasets
 from xpnet.cli import main
-from xpnet.cli_train import read_config
-from xpnet.runs import ResumeWarning, steps_in
+from xpnet.cli import train as cli_train
+from xpnet.cli.train import read_config
+from xpnet.nn.formats.safetensors import CheckpointError
+from xpnet.training.checkpoints import ResumeWarning, steps_in
 
 
 @pytest.fixture(autouse=True)

@@ -20,9 +20,9 @@ from helpers import assert_close, assert_same, blobs, draw
 from xpnet import BatchNorm, Dropout, Layer, Linear, Network, Normal, ReLU, Sequential, Standardize, Trainer
 from xpnet import mlp as make
 from xpnet.backend import Device, from_dlpack, to_numpy
-from xpnet.checkpoint import CheckpointError
-from xpnet.convert import fold, from_torch, load_npz, save_npz, to_torch
-from xpnet.onnx_export import to_onnx
+from xpnet.nn.formats.convert import fold, from_torch, load_npz, save_npz, to_torch
+from xpnet.nn.formats.onnx import to_onnx
+from xpnet.nn.formats.safetensors import CheckpointError
 
 ARCHITECTURES = {
     "linear": Sequential(6, [Linear(3)]),

@@ -15,9 +15,10 @@ from test_report import Parsed
 from test_run_report import headings, tables
 
 import xpnet
-from xpnet import datasets, inputs
+from xpnet import datasets
 from xpnet.cli import main
-from xpnet.inputs import InputError
+from xpnet.datasets import inputs
+from xpnet.datasets.inputs import InputError
 
 pytestmark = pytest.mark.backends("numpy")
 X = np.random.default_rng(0).normal(size=(60, 4))

@@ -12,8 +12,8 @@ from helpers import assert_same, blobs
 
 from xpnet import SGD, Adam, Constant, DivergenceError, Linear, ReLU, Sequential, Trainer, mlp
 from xpnet.backend import Array, Device, OutOfMemoryError, to_numpy
-from xpnet.divergence import DivergenceWarning, NotFiniteError, check_finite
-from xpnet.layers import Layer
+from xpnet.nn.layers import Layer
+from xpnet.training.divergence import DivergenceWarning, NotFiniteError, check_finite
 
 PLAIN = mlp(6, [8, 5], 3)
 

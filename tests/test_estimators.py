@@ -16,12 +16,11 @@ import pytest
 from helpers import assert_close, assert_same, blobs, draw
 
 from xpnet import SGD, Adam, CyclicLR, DivergenceError, He, Linear, ReLU, Sequential, Trainer, mlp
-from xpnet._epochs import hold_out
-from xpnet._sklearn import ConvergenceWarning, DataConversionWarning, NotFittedError, of_sklearn
 from xpnet.backend import Device, to_numpy
-from xpnet.estimators import MLPClassifier, MLPRegressor
-from xpnet.network import Network
-from xpnet.search import GridSearch
+from xpnet.estimators import GridSearch, MLPClassifier, MLPRegressor
+from xpnet.estimators.conventions import ConvergenceWarning, DataConversionWarning, NotFittedError, of_sklearn
+from xpnet.estimators.epochs import hold_out
+from xpnet.nn.network import Network
 
 SHORT = {"hidden_layer_sizes": (8,), "max_iter": 30, "n_iter_no_change": 30, "learning_rate_init": 0.05,
          "random_state": 0, "batch_size": 32}
@@ -563,7 +562,7 @@ def test_a_bar_is_shown_when_asked_for(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_scikit_learn_is_not_imported() -> None:
-    code = ("import sys; from xpnet.estimators import MLPClassifier as M; from xpnet.search import GridSearch as G\n"
+    code = ("import sys; from xpnet.estimators import MLPClassifier as M, GridSearch as G\n"
             "x, y = [[0.0], [1.0]] * 6, [0, 1] * 6\n"
             "m = M((4,), max_iter=10, random_state=0); m.fit(x, y).predict(x); m.score(x, y); repr(m)\n"
             "G(m, {'l2': [0.0, 0.1]}, cv=2).fit(x, y).predict(x)\n"

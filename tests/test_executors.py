@@ -22,8 +22,9 @@ import _sweep_job
 import pytest
 from test_sweep import data, make, same
 
-from xpnet import Network, executors, sweep
-from xpnet.executors import Shared, places
+from xpnet import Network, sweep
+from xpnet.sweeps import workers as executors
+from xpnet.sweeps.workers import Shared, places
 
 JOB = Path(_sweep_job.__file__)
 FILES = ("table.json", "table.csv", "members.csv", "curves.json")
@@ -248,9 +249,9 @@ def test_workers_that_keep_dying_end_the_sweep(tmp_path: Path) -> None:
     script.write_text(
         "import os, sys\n"
         f"sys.path.insert(0, {str(JOB.parent)!r})\n"
-        "import _sweep_job, xpnet.training\n"
+        "import _sweep_job, xpnet.training.trainer\n"
         "def die(*a, **k): os._exit(1)\n"
-        "if __name__ != '__main__': xpnet.training.Trainer.fit = die\n"
+        "if __name__ != '__main__': xpnet.training.trainer.Trainer.fit = die\n"
         "else: _sweep_job.run(sys.argv[1], workers=2)\n",
         encoding="utf-8",
     )

@@ -12,12 +12,13 @@ from helpers import difference, draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xpnet import gradcheck, random
+from xpnet import random
 from xpnet.backend import Device, namespace, to_numpy
-from xpnet.initializers import Normal
-from xpnet.layers import LAYERS, BatchNorm, Layer
-from xpnet.losses import LOSSES, SoftmaxCrossEntropy
-from xpnet.sequential import Sequential, mlp
+from xpnet.nn import gradcheck
+from xpnet.nn.initializers import Normal
+from xpnet.nn.layers import LAYERS, BatchNorm, Layer
+from xpnet.nn.losses import LOSSES, SoftmaxCrossEntropy
+from xpnet.nn.sequential import Sequential, mlp
 
 # The registry -----------------------------------------------------------------------------------------------
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from xpnet import Callback, CyclicLR, Trainer, halves, mlp
+from xpnet import Callback, CyclicLR, Trainer, mlp
 from xpnet.backend import Device, blas, together
-from xpnet.halves import Aside, Halves, halved, pay
-from xpnet.rows import Rows
+from xpnet.training import two_threads
+from xpnet.training.rows import Rows
+from xpnet.training.two_threads import Aside, Halves, halved, pay
 
 pytestmark = [
     pytest.mark.backends("numpy"),
@@ -35,8 +36,8 @@ KINDS = {
 @pytest.fixture
 def two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have two threads pay."""
-    monkeypatch.setattr(halves, "threads", lambda: 2)
-    monkeypatch.setattr(halves, "LEAST", 0)
+    monkeypatch.setattr(two_threads, "threads", lambda: 2)
+    monkeypatch.setattr(two_threads, "LEAST", 0)
 
 
 def trainer(**options: Any) -> Trainer:
@@ -74,8 +75,8 @@ def test_halves_train_as_whole_batches_do(
 ) -> None:
     whole = fitted(dtype=dtype, **options)
     assert not used(whole)
-    monkeypatch.setattr(halves, "threads", lambda: 2)
-    monkeypatch.setattr(halves, "LEAST", 0)
+    monkeypatch.setattr(two_threads, "threads", lambda: 2)
+    monkeypatch.setattr(two_threads, "LEAST", 0)
     parts = fitted(dtype=dtype, **options)
     assert used(parts)
     largest = max(float(abs(a).max()) for a in whole.arrays.values())
@@ -174,8 +175,8 @@ def test_an_error_on_the_other_thread_is_raised_here(two: None, monkeypatch: pyt
             raise MemoryError("no room for the other half")
         take(self, rows)
 
-    take = halves._Half.take
-    monkeypatch.setattr(halves._Half, "take", failing)
+    take = two_threads._Half.take
+    monkeypatch.setattr(two_threads._Half, "take", failing)
     with pytest.raises(MemoryError, match="the other half"):
         fitted()
     assert len(set(calls)) == 2
@@ -199,8 +200,8 @@ def test_two_trainers_on_two_threads(two: None) -> None:
 def test_a_divergence_is_found_at_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None:
     messages = []
     for many in (1, 2):
-        monkeypatch.setattr(halves, "threads", lambda many=many: many)
-        monkeypatch.setattr(halves, "LEAST", 0)
+        monkeypatch.setattr(two_threads, "threads", lambda many=many: many)
+        monkeypatch.setattr(two_threads, "LEAST", 0)
         with pytest.raises(ArithmeticError) as caught, np.errstate(all="ignore"):
             fitted(batch_norm=False, schedule=1e25)
         messages.append(str(caught.value))
@@ -209,14 +210,14 @@ def test_a_divergence_is_found_at_the_same_place(monkeypatch: pytest.MonkeyPatch
 
 def test_where_halves_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.zeros((10, 3072), np.uint8)
-    monkeypatch.setattr(halves, "threads", lambda: 2)
+    monkeypatch.setattr(two_threads, "threads", lambda: 2)
     assert pay(x, [3072 * 50, 2500, 500], 100)
     assert not pay(x, [3072 * 50, 2500, 500], 10)  # too little to do
     assert not pay(x, [3072 * 50, 50 * 400, 500], 100)  # too much for one thread behind it
     assert not pay(x[:, 1:], [3071 * 50], 100)  # an odd number of features
     assert not pay(x[:, :2048], [2048 * 50], 100)  # rows that are parts of longer ones
     for others in (1, 4):
-        monkeypatch.setattr(halves, "threads", lambda others=others: others)
+        monkeypatch.setattr(two_threads, "threads", lambda others=others: others)
         assert not pay(x, [3072 * 50], 100)
 
 

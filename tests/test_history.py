@@ -15,7 +15,7 @@ from helpers import assert_same, blobs
 
 from xpnet import Constant, CyclicLR, History, Trainer, mlp
 from xpnet.backend import Device
-from xpnet.range_test import LRRange, running_median
+from xpnet.training.lr_range import LRRange, running_median
 
 
 def sweep() -> History:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.hyper import check_range, hosted, is_array, lengths
+from xpnet.nn.per_model import check_range, hosted, is_array, lengths
 
 NET = xpnet.mlp(4, [5], 2)
 

@@ -10,8 +10,8 @@ import pytest
 
 from xpnet import random
 from xpnet.backend import Device, to_numpy
-from xpnet.initializers import He, Normal, Xavier
-from xpnet.sequential import mlp
+from xpnet.nn.initializers import He, Normal, Xavier
+from xpnet.nn.sequential import mlp
 
 IN, OUT = 500, 400
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imsave
 
-from xpnet import inputs
-from xpnet.inputs import InputError
+from xpnet.datasets import inputs
+from xpnet.datasets.inputs import InputError
 
 pytestmark = pytest.mark.backends("numpy")
 

@@ -16,8 +16,8 @@ from helpers import assert_same
 from kills import JOBS, command, outcome, start, storm
 from runners import fit, make, result
 
-from xpnet.runs import ResumeWarning, steps_in
-from xpnet.snapshot import read
+from xpnet.training.checkpoints import ResumeWarning, steps_in
+from xpnet.training.snapshot import read
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,7 +31,7 @@ sys.path.insert(0, sys.argv[1])
 from faults import Faulty
 from runners import fit, make
 from test_runs_faults import Break
-from xpnet import storage
+from xpnet.files import storage
 target = (sys.argv[3], int(sys.argv[4]))
 
 def kill(name, count):

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xpnet.backend import Device, to_numpy
-from xpnet.initializers import He, Normal
-from xpnet.layers import LAYERS, BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
+from xpnet.nn.initializers import He, Normal
+from xpnet.nn.layers import LAYERS, BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
 
 FEATURES, N = 4, 6
 CASES: dict[str, tuple[Layer, bool]] = {

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from xpnet import locks
-from xpnet.locks import LockedError, RunLock, StaleLockWarning
+from xpnet.files import locks
+from xpnet.files.locks import LockedError, RunLock, StaleLockWarning
 
 HOLD = """
 import sys, time
-from xpnet.locks import RunLock
+from xpnet.files.locks import RunLock
 with RunLock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

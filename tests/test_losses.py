@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from xpnet import Adam, Trainer, mlp
 from xpnet.backend import Device, to_numpy
-from xpnet.batches import Batches
-from xpnet.losses import LOSSES, MeanSquaredError, SoftmaxCrossEntropy, l2_penalty, log_softmax, loss, softmax
+from xpnet.nn.losses import LOSSES, MeanSquaredError, SoftmaxCrossEntropy, l2_penalty, log_softmax, loss, softmax
+from xpnet.training.batches import Batches
 
 LOSS = SoftmaxCrossEntropy()
 SQUARED = MeanSquaredError()

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from xpnet import random
 from xpnet.backend import Device, to_numpy
-from xpnet.hyper import describe
-from xpnet.initializers import He, Normal, Xavier
-from xpnet.layers import BatchNorm, Dropout, Linear, ReLU, Standardize
-from xpnet.network import Network
-from xpnet.sequential import Sequential, mlp
+from xpnet.nn.initializers import He, Normal, Xavier
+from xpnet.nn.layers import BatchNorm, Dropout, Linear, ReLU, Standardize
+from xpnet.nn.network import Network
+from xpnet.nn.per_model import describe
+from xpnet.nn.sequential import Sequential, mlp
 
 
 def initial(network: Sequential, device: Device, models: tuple[int, ...] = (), dtype: str = "float64") -> Any:

@@ -11,8 +11,8 @@ import pytest
 from helpers import assert_close, draw, eps
 
 from xpnet.backend import Device, to_numpy
-from xpnet.hyper import bind
-from xpnet.optimizers import SGD, Adam, AdamW
+from xpnet.nn.per_model import bind
+from xpnet.training.optimizers import SGD, Adam, AdamW
 
 SIZE = 5
 RATES = [0.1, 0.05, 0.2, 0.1, 0.0, 0.01, 0.1, 0.3]

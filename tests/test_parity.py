@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from helpers import assert_close, blobs, difference, eps
 
-from xpnet import SGD, CyclicLR, Trainer, gradcheck, mlp, random
+from xpnet import SGD, CyclicLR, Trainer, mlp, random
 from xpnet.backend import Device, to_numpy
-from xpnet.layers import LAYERS, BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
-from xpnet.losses import LOSSES, MeanSquaredError, SoftmaxCrossEntropy
+from xpnet.nn import gradcheck
+from xpnet.nn.layers import LAYERS, BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
+from xpnet.nn.losses import LOSSES, MeanSquaredError, SoftmaxCrossEntropy
 
 FACTOR = 64.0  # how many machine precisions of the largest value a result of a few sums may be off
 CASES: dict[str, tuple[Any, bool]] = {

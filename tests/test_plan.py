@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from test_sweep import data, make
 
-from xpnet import EarlyStopping, Sweep, Trainer, losses, mlp, sweep
+from xpnet import EarlyStopping, Sweep, Trainer, mlp, sweep
 from xpnet.backend import Device
+from xpnet.nn import losses
 
 pytestmark = pytest.mark.backends("numpy")
 
@@ -123,18 +124,18 @@ def test_regression_is_ranked_by_r2() -> None:
 
 
 def test_data_on_a_gpu_are_not_trained_on_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    from xpnet import executors
+    from xpnet.sweeps import workers
 
     taken = []
     monkeypatch.setattr(Device, "of", classmethod(lambda cls, x: Where()))
-    shared = executors.Shared.__new__(executors.Shared)
-    monkeypatch.setattr(executors.np, "save", lambda *_, **__: None)
-    executors.Shared.__init__(shared, executors.Data(np.zeros((2, 1)), np.zeros(2)), "nowhere")
+    shared = workers.Shared.__new__(workers.Shared)
+    monkeypatch.setattr(workers.np, "save", lambda *_, **__: None)
+    workers.Shared.__init__(shared, workers.Data(np.zeros((2, 1)), np.zeros(2)), "nowhere")
     monkeypatch.undo()
-    monkeypatch.setattr(executors.blocks, "run", lambda task, *_, **__: taken.append(task.options["device"]))
+    monkeypatch.setattr(workers.blocks, "run", lambda task, *_, **__: taken.append(task.options["device"]))
     monkeypatch.setattr(shared, "open", lambda: None)
     for own in (None, "cpu"):
-        executors._there(executors.Task((0,), mlp(1, [], 2), {"device": own}, 1, {}, 0, {}), shared)
+        workers._there(workers.Task((0,), mlp(1, [], 2), {"device": own}, 1, {}, 0, {}), shared)
     assert taken == ["cuda:0", "cpu"]
 
 

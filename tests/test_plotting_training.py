@@ -12,8 +12,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from xpnet import plotting
 from xpnet.intervals import interval
-from xpnet.plotting_pictures import confusion, mistakes
-from xpnet.plotting_training import activations, lr_range, sweep
+from xpnet.plotting.pictures import confusion, mistakes
+from xpnet.plotting.training import activations, lr_range, sweep
 
 
 def labels(axes: Any) -> list[str]:

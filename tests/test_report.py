@@ -169,7 +169,7 @@ def test_any_text_survives(text: str) -> None:
 
 def test_own_code_cannot_end_its_element() -> None:
     for name in ("_page.css", "_page.js"):
-        code = resources.files("xpnet").joinpath(name).read_text(encoding="utf-8")
+        code = resources.files("xpnet.report").joinpath(name).read_text(encoding="utf-8")
         assert "</" not in code
         assert "://" not in code
 

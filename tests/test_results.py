@@ -15,7 +15,7 @@ from test_sweep import data, make, same
 import xpnet
 from xpnet import Adam, LogUniform, Network, Normal, Trainer, mlp, sweep
 from xpnet.backend import Device, to_numpy
-from xpnet.sweep_files import plain
+from xpnet.sweeps.export import plain
 
 
 def test_the_table_is_over_seeds(tmp_path: Path) -> None:

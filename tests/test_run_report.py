@@ -13,9 +13,9 @@ from test_report import Parsed
 
 import xpnet
 from xpnet import datasets
-from xpnet.checkpoint import CheckpointError
 from xpnet.cli import main
-from xpnet.run_report import page
+from xpnet.nn.formats.safetensors import CheckpointError
+from xpnet.report.run import page
 
 pytestmark = pytest.mark.backends("numpy")
 DATA = datasets.synthetic(train=60, validation=20, test=30)

@@ -18,22 +18,11 @@ from faults import FILES
 from helpers import assert_close, assert_same, blobs
 from runners import fit, make, result, stopped
 
-from xpnet import (
-    SGD,
-    Adam,
-    AdamW,
-    BestWeights,
-    Callback,
-    CyclicLR,
-    EarlyStopping,
-    Normal,
-    Trainer,
-    mlp,
-    snapshot,
-)
+from xpnet import SGD, Adam, AdamW, BestWeights, Callback, CyclicLR, EarlyStopping, Normal, Trainer, mlp
 from xpnet.backend import Device
-from xpnet.interrupts import stop_on_signals
-from xpnet.runs import Checkpoints, ResumeWarning, steps_in
+from xpnet.training import snapshot
+from xpnet.training.checkpoints import Checkpoints, ResumeWarning, steps_in
+from xpnet.training.interrupts import stop_on_signals
 
 # Bit for bit ----------------------------------------------------------------------------------------------------------
 
@@ -314,5 +303,5 @@ def test_a_row_that_an_interruption_kept_from_being_measured_is_made_up_for(tmp_
 def test_evaluations_far_apart_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses are read every so often, so that a run without evaluations does not gather them without end."""
     whole = fit(make(), evaluate_every=40)
-    monkeypatch.setattr("xpnet.training.LONG", 7)
+    monkeypatch.setattr("xpnet.training.trainer.LONG", 7)
     assert_same(result(fit(make(), evaluate_every=40)), result(whole))

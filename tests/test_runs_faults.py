@@ -17,16 +17,12 @@ from faults import CALLS, CODES, DAMAGES, FILES, REPLACING, damage, faulty
 from helpers import assert_same
 from runners import fit, make, result, stopped
 
-from xpnet import (
-    Callback,
-    Trainer,
-    mlp,
-    snapshot,
-    storage,
-)
-from xpnet.checkpoint import CheckpointError
-from xpnet.locks import RunLock
-from xpnet.runs import Checkpoints, CheckpointWriteError, ResumeWarning, steps_in
+from xpnet import Callback, Trainer, mlp
+from xpnet.files import storage
+from xpnet.files.locks import RunLock
+from xpnet.nn.formats.safetensors import CheckpointError
+from xpnet.training import snapshot
+from xpnet.training.checkpoints import Checkpoints, CheckpointWriteError, ResumeWarning, steps_in
 
 # Damage ---------------------------------------------------------------------------------------------------------------
 

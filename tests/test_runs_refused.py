@@ -14,23 +14,14 @@ import pytest
 from helpers import assert_same, blobs
 from runners import RICH, fit, make, result, stopped
 
-from xpnet import (
-    Adam,
-    Callback,
-    Constant,
-    CyclicLR,
-    EarlyStopping,
-    JSONLines,
-    Trainer,
-    mlp,
-    snapshot,
-    storage,
-)
+from xpnet import Adam, Callback, Constant, CyclicLR, EarlyStopping, JSONLines, Trainer, mlp
 from xpnet.backend import Device
-from xpnet.checkpoint import CheckpointError
-from xpnet.locks import LockedError, RunLock
-from xpnet.runs import Checkpoints, ResumeWarning
-from xpnet.snapshot import ResumeError
+from xpnet.files import storage
+from xpnet.files.locks import LockedError, RunLock
+from xpnet.nn.formats.safetensors import CheckpointError
+from xpnet.training import snapshot
+from xpnet.training.checkpoints import Checkpoints, ResumeWarning
+from xpnet.training.snapshot import ResumeError
 
 # What is refused ------------------------------------------------------------------------------------------------------
 
@@ -205,7 +196,7 @@ def test_there_is_nothing_to_go_on_from(content: str, tmp_path: Path) -> None:
 
 def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], Any]) -> None:
     """Change a checkpoint's JSON and arrays, and give it a manifest that fits."""
-    from xpnet.checkpoint import pack, unpack
+    from xpnet.nn.formats.safetensors import pack, unpack
 
     told = json.loads((path / "state.json").read_text("utf-8"))
     arrays = unpack((path / "arrays.safetensors").read_bytes())

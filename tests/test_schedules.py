@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xpnet.schedules import Constant, Cosine, CyclicLR, Step
+from xpnet.training.schedules import Constant, Cosine, CyclicLR, Step
 
 ARRAY = np.asarray([0.1, 0.2])
 

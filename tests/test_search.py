@@ -14,11 +14,11 @@ import pytest
 from helpers import assert_close, assert_same, blobs, draw
 
 from xpnet import SGD, Adam, CyclicLR, DivergenceError, Normal, Step
-from xpnet._candidates import MOST, clone, folds, groups, points, side_by_side
-from xpnet._sklearn import NotFittedError, of_sklearn
 from xpnet.backend import Device, to_numpy
-from xpnet.estimators import MLPClassifier, MLPRegressor
-from xpnet.search import FitFailedWarning, GridSearch
+from xpnet.estimators import GridSearch, MLPClassifier, MLPRegressor
+from xpnet.estimators.candidates import MOST, clone, folds, groups, points, side_by_side
+from xpnet.estimators.conventions import NotFittedError, of_sklearn
+from xpnet.estimators.grid_search import FitFailedWarning
 
 SMALL = {"hidden_layer_sizes": (6,), "max_iter": 8, "n_iter_no_change": 8, "learning_rate_init": 0.02,
          "random_state": 0, "batch_size": 20}
@@ -113,7 +113,7 @@ def test_parameters_that_a_grid_leaves_alone_are_none() -> None:
 
 
 def test_numbers_train_in_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    from xpnet import search as module
+    from xpnet.estimators import grid_search as module
 
     runs: list[tuple[int, ...]] = []
     train = module.train
@@ -133,7 +133,7 @@ def test_numbers_train_in_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_models_that_have_stopped_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    from xpnet import _epochs as module
+    from xpnet.estimators import epochs as module
 
     left: list[int] = []
     part = module._part

@@ -27,10 +27,13 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils import estimator_checks, get_tags  # noqa: E402
 
-from xpnet._candidates import folds  # noqa: E402
 from xpnet.backend import Device  # noqa: E402
-from xpnet.estimators import MLPClassifier, MLPRegressor  # noqa: E402
-from xpnet.search import GridSearch  # noqa: E402
+from xpnet.estimators import (  # noqa: E402
+    GridSearch,
+    MLPClassifier,
+    MLPRegressor,
+)
+from xpnet.estimators.candidates import folds  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*has not converged in max_iter", "ignore:.*BaseEstimator")
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xpnet.space import LogUniform, Uniform, parse, points
+from xpnet.sweeps.space import LogUniform, Uniform, parse, points
 
 pytestmark = pytest.mark.backends("numpy")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from faults import CALLS, Faulty, faulty
 
-from xpnet import storage
-from xpnet.storage import DamagedError, read_directory, read_file, read_json, remove_directory, write_directory
+from xpnet.files import storage
+from xpnet.files.storage import DamagedError, read_directory, read_file, read_json, remove_directory, write_directory
 
 FILES = {"a": b"alpha" * 1000, "b": b"beta"}
 LIMITS = {"a": 10_000, "b": 10}

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from test_sweep import data, make
 
-from xpnet import Adam, Network, Sweep, Trainer, runs, store, sweep
-from xpnet import blocks as blocks_module
-from xpnet.blocks import Block, check
-from xpnet.locks import LockedError, RunLock
-from xpnet.runs import CheckpointWriteError, ResumeWarning, steps_in
-from xpnet.store import DamagedBlockWarning, Store
+from xpnet import Adam, Network, Sweep, Trainer, sweep
+from xpnet.files.locks import LockedError, RunLock
+from xpnet.sweeps import blocks as blocks_module
+from xpnet.sweeps import store
+from xpnet.sweeps.blocks import Block, check
+from xpnet.sweeps.store import DamagedBlockWarning, Store
+from xpnet.training import checkpoints
+from xpnet.training.checkpoints import CheckpointWriteError, ResumeWarning, steps_in
 
 pytestmark = pytest.mark.backends("numpy")
 RUN: dict[str, Any] = {"steps": 10, "block_size": 1}
@@ -263,7 +265,7 @@ def test_the_checkpoints_of_another_block_are_not_used(tmp_path: Path) -> None:
 
 def test_a_full_disk_in_the_middle_of_a_block_loses_no_more_than_an_evaluation(tmp_path: Path) -> None:
     long(tmp_path / "whole")
-    write, written = runs.write_directory, []
+    write, written = checkpoints.write_directory, []
 
     def full(path: Path, files: Any) -> None:
         if len(written) == 3:
@@ -272,7 +274,7 @@ def test_a_full_disk_in_the_middle_of_a_block_loses_no_more_than_an_evaluation(t
         write(path, files)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "write_directory", full)
+        patch.setattr(checkpoints, "write_directory", full)
         with pytest.raises(CheckpointWriteError, match=r"the disk is full: .* is step-00000010"):
             long(tmp_path / "part")
     assert (tmp_path / "part" / "sweep.json").exists()

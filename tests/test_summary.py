@@ -11,7 +11,7 @@ from helpers import blobs, draw
 
 from xpnet import BatchNorm, Dropout, Layer, Linear, Network, Normal, ReLU, Sequential, Trainer, mlp
 from xpnet.backend import Device, to_numpy
-from xpnet.summary import activation_statistics, layers, summary
+from xpnet.nn.summary import activation_statistics, layers, summary
 
 
 class Square(Layer):

@@ -31,10 +31,10 @@ from xpnet import (
     mlp,
     sweep,
 )
-from xpnet import blocks as blocks_module
 from xpnet.backend import Device, to_numpy
-from xpnet.plan import fitting
-from xpnet.store import DamagedBlockWarning
+from xpnet.sweeps import blocks as blocks_module
+from xpnet.sweeps.plan import fitting
+from xpnet.sweeps.store import DamagedBlockWarning
 
 KINDS: dict[str, dict[str, Any]] = {
     "sgd": {}, "momentum": {"optimizer": SGD(0.9), "rate": 0.01}, "adam": {"optimizer": Adam(), "rate": 0.003},

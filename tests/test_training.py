@@ -31,8 +31,8 @@ from xpnet import (
     random,
 )
 from xpnet.backend import Device, read_ahead, to_numpy
-from xpnet.batches import Batches
-from xpnet.rows import Rows, blocks, moments
+from xpnet.training.batches import Batches
+from xpnet.training.rows import Rows, blocks, moments
 
 
 def make(**options: Any) -> Trainer:
@@ -237,7 +237,7 @@ def test_a_file_larger_than_memory_trains_as_an_array(tmp_path: Path, monkeypatc
 
     y, ours, plain = np.arange(103) % 3, make(), make()
     plain.fit(np.array(x), y, epochs=2)
-    monkeypatch.setattr("xpnet.batches.read_ahead", noting)
+    monkeypatch.setattr("xpnet.training.batches.read_ahead", noting)
     ours.fit(x, y, epochs=2)
     assert_same(to_numpy(ours.history.batch_loss), to_numpy(plain.history.batch_loss))
     order = random.permutation(ours.order_seed, 1, 103).tolist()
