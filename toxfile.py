@@ -46,4 +46,4 @@ def tox_before_run_commands(tox_env: ToxEnv) -> None:
         if not why.startswith("xpnet.backend.devices.DeviceError"):
             raise Fail(f"CuPy that does not work should be a DeviceError, and is {why}")
         logging.warning("left out: every test on CuPy, but those of its absence (%s)", why)
-        tox_env.conf["set_env"].update({"XPNET_BACKENDS": "numpy", "PYTEST_ADDOPTS": "tests/test_backend.py"})
+        tox_env.conf["set_env"].update({"XPNET_BACKENDS": "numpy", "PYTEST_ADDOPTS": "tests/backend/test_backend.py"})

@@ -27,7 +27,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 HERE = Path(__file__).parent
 TESTS = HERE.parent / "tests"
-sys.path[:0] = [str(TESTS), str(HERE.parent)]
+sys.path[:0] = [str(TESTS / "support"), str(TESTS / "fuzz"), str(HERE.parent)]
 
 import controls  # noqa: E402
 import faults  # noqa: E402
@@ -35,8 +35,7 @@ import fuzz_readers  # noqa: E402
 import kills  # noqa: E402
 import numpy as np  # noqa: E402
 from helpers import assert_same  # noqa: E402
-from runners import fit, make, result  # noqa: E402
-from test_runs_faults import Break  # noqa: E402
+from runners import Break, fit, make, result  # noqa: E402
 
 import xpnet  # noqa: E402
 from xpnet import datasets  # noqa: E402
@@ -70,7 +69,7 @@ the run's lock. What they hit, as the directories tell:
 {moment_table}
 
 Beside these, the tests kill a training in each of the {calls} system calls that write a checkpoint
-(`tests/test_kill.py`).
+(`tests/training/test_kill.py`).
 
 ## Left out
 
@@ -80,13 +79,13 @@ when a run was gone on with:
 {control_table}
 
 The data, the configuration and the version are no state: they are compared, and a run with others is refused
-(`tests/test_runs_refused.py`).
+(`tests/training/test_checkpoints_refused.py`).
 
 ## Broken
 
 A fault in each system call that writes a checkpoint; the training ended with an error that names the checkpoint and the
 last good one, which was intact, and the run went on from it to the undisturbed end. EINTR is beside this sent by the
-system itself: checkpoints are written under a storm of signals (`tests/test_runs_faults.py`).
+system itself: checkpoints are written under a storm of signals (`tests/training/test_checkpoints_faults.py`).
 
 {fault_table}
 
@@ -103,7 +102,7 @@ one that the reader promises, any file written elsewhere, any memory or time bey
 
 {fuzz_table}
 
-The inputs to begin with are in `tests/corpus`; `tests/fuzz_atheris.py` reads them under atheris.
+The inputs to begin with are in `tests/fuzz/corpus`; `tests/fuzz/fuzz_atheris.py` reads them under atheris.
 
 ## What it costs
 

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TESTS = ["tests/test_gradcheck.py", "tests/test_layers.py", "tests/test_losses.py", "tests/test_optimizers.py",
-         "tests/test_schedules.py", "tests/test_training.py", "tests/test_initializers.py",
-         "tests/test_halves.py"]
+TESTS = ["tests/nn/test_gradcheck.py", "tests/nn/test_layers.py", "tests/nn/test_losses.py",
+         "tests/training/test_optimizers.py", "tests/training/test_schedules.py", "tests/training/test_trainer.py",
+         "tests/nn/test_initializers.py", "tests/training/test_two_threads.py"]
 
 #: File, what it computes, the line as it is, and the line broken.
 MUTANTS = [

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from faults import CALLS, CODES, DAMAGES, FILES, REPLACING, damage, faulty
 from helpers import assert_same
-from runners import fit, make, result, stopped
+from runners import Break, fit, make, result, stopped
 
-from xpnet import Callback, Trainer, mlp
+from xpnet import mlp
 from xpnet.files import storage
 from xpnet.files.locks import RunLock
 from xpnet.nn.formats.safetensors import CheckpointError
@@ -87,19 +87,6 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[tuple[str, int
 
     yield start
     monkeypatch.undo()
-
-
-class Break(Callback):
-    """Calls a function at an evaluation."""
-
-    def __init__(self, at: int, function: Callable[[], Any]) -> None:
-        self.at, self.function = at, function
-
-    def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
-        if trainer.step == self.at:
-            trainer.callbacks[-1]._wait()  # type: ignore[attr-defined]
-            self.function()
-        return None
 
 
 @pytest.mark.parametrize("code", CODES)

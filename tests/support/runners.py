@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from helpers import blobs
 
-from xpnet import CyclicLR, Trainer, mlp
+from xpnet import Callback, CyclicLR, Trainer, mlp
 from xpnet.backend import Device, to_numpy
 from xpnet.training.checkpoints import Checkpoints
 
@@ -47,3 +48,16 @@ def result(trainer: Trainer) -> dict[str, Any]:
     """Give what a run came to, on the host."""
     return {"rows": trainer.history.rows, "batch_loss": trainer.history.batch_loss,
             **{name: to_numpy(a) for name, a in trainer.state().items()}}
+
+
+class Break(Callback):
+    """Calls a function at an evaluation."""
+
+    def __init__(self, at: int, function: Callable[[], Any]) -> None:
+        self.at, self.function = at, function
+
+    def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
+        if trainer.step == self.at:
+            trainer.callbacks[-1]._wait()  # type: ignore[attr-defined]
+            self.function()
+        return None

@@ -194,7 +194,7 @@ def test_the_search_ranks_as_scikit_learns(make: Any) -> None:
 
 
 def test_the_benchmark_of_the_search_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     import search
 
     monkeypatch.setattr(search, "CASES", {"300 x 3, (4,)": (300, 3, (4,), 1)})

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_sweep import data, make
+from sweeping import data, make
 
 from xpnet import EarlyStopping, Sweep, Trainer, mlp, sweep
 from xpnet.backend import Device

@@ -20,7 +20,7 @@ from typing import Any
 
 import _sweep_job
 import pytest
-from test_sweep import data, make, same
+from sweeping import data, make, same
 
 from xpnet import Network, sweep
 from xpnet.sweeps import workers as executors
@@ -114,7 +114,7 @@ def test_an_executor_that_breaks_is_named() -> None:
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
-from test_sweep import data, make
+from sweeping import data, make
 from xpnet import Trainer, mlp, sweep
 def rate(step): return 0.1
 def one(seed): return Trainer(mlp(6, [4], 3), schedule={schedule}, seed=seed)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_sweep import data, make, same
+from sweeping import data, make, same
 
 import xpnet
 from xpnet import Adam, LogUniform, Network, Normal, Trainer, mlp, sweep

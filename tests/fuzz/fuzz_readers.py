@@ -1,7 +1,7 @@
 """Every reader of files, fed with inputs that were changed at random.
 
 For tests (``test_fuzz.py``), for docs/robustness.md, and for atheris (``fuzz_atheris.py``). Alone:
-``python tests/fuzz_readers.py READER COUNT SEED`` reads so many inputs under limits of memory and time, and prints
+``python tests/fuzz/fuzz_readers.py READER COUNT SEED`` reads so many inputs under limits of memory and time, and prints
 what came of it as JSON; an input that broke something is kept in the corpus.
 """
 
@@ -26,6 +26,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # where this is run by itself
 
 from runners import fit, make
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import faults
 import pytest
 from faults import CALLS
 from helpers import assert_same
@@ -29,8 +30,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from faults import Faulty
-from runners import fit, make
-from test_runs_faults import Break
+from runners import Break, fit, make
 from xpnet.files import storage
 target = (sys.argv[3], int(sys.argv[4]))
 
@@ -48,7 +48,7 @@ fit(make(Path(sys.argv[2]), callbacks=[Break(20, begin)]))
 @pytest.mark.parametrize("call", CALLS, ids=str)
 def test_a_kill_in_any_call_of_a_write_loses_nothing(call: tuple[str, int], tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", KILL_IN_A_CALL, str(Path(__file__).parent), str(tmp_path), call[0], str(call[1])],
+        [sys.executable, "-c", KILL_IN_A_CALL, str(Path(faults.__file__).parent), str(tmp_path), call[0], str(call[1])],
         capture_output=True, text=True, check=False)
     # Step 20 is new: its write has one rename, so that later calls fall into the next checkpoint's.
     assert done.returncode == -signal.SIGKILL, done.stderr

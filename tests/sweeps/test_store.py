@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_sweep import data, make
+from sweeping import data, make
 
 from xpnet import Adam, Network, Sweep, Trainer, sweep
 from xpnet.files.locks import LockedError, RunLock

@@ -30,7 +30,7 @@ def test_difference_sees_values_shapes_and_nan() -> None:
 def test_tests_of_the_host_run_with_numpy_or_where_they_belong(
     chosen: str, about: str, runs: bool, tmp_path: Path
 ) -> None:
-    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
+    shutil.copy(Path(__file__).parents[1] / "conftest.py", tmp_path)
     (tmp_path / "test_it.py").write_text(f"import pytest\n{about}\ndef test_it(): ...\ndef test_too(device): ...\n")
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)], check=True,
                           env={**os.environ, "XPNET_BACKENDS": chosen}, cwd=tmp_path, capture_output=True, text=True)

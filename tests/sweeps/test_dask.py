@@ -15,7 +15,7 @@ from typing import Any
 import _sweep_job
 import pytest
 from conftest import optional
-from test_executors import JOB, blocks, same_files, wait_for
+from test_workers import JOB, blocks, same_files, wait_for
 
 distributed = optional("dask")
 pytestmark = [

@@ -1,4 +1,6 @@
-"""Writes the inputs from which fuzzing makes others, ``tests/corpus``: ``python tests/fuzz_corpus.py [READER ...]``.
+"""Writes the inputs from which fuzzing makes others, ``tests/fuzz/corpus``.
+
+Run: python tests/fuzz/fuzz_corpus.py [READER ...].
 
 They are what the writers write, small. A checkpoint's depends on the versions that wrote it.
 """

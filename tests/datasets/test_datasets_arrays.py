@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pages import Parsed, headings, tables
 from test_inputs import Trap
-from test_report import Parsed
-from test_run_report import headings, tables
 
 import xpnet
 from xpnet import datasets

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_report import Parsed
+from pages import Parsed, headings, tables
 
 import xpnet
 from xpnet import datasets
@@ -47,30 +47,6 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def copy(kept: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
     """Give copies that a test may change."""
     return {name: Path(shutil.copytree(path, tmp_path / name)) for name, path in kept.items()}
-
-
-def tables(parsed: Parsed) -> list[dict[str, list[str]]]:
-    """Give each table's cells by column."""
-    found: list[dict[str, list[str]]] = []
-    names: list[str] = []
-    column = 0
-    for element in parsed.elements:
-        if element["tag"] == "table":
-            found.append({})
-            names = []
-        elif element["tag"] == "th":
-            names.append(element["text"])
-            found[-1][element["text"]] = []
-        elif element["tag"] == "tr":
-            column = 0
-        elif element["tag"] == "td":
-            found[-1][names[column]].append(element["text"])
-            column += 1
-    return found
-
-
-def headings(parsed: Parsed) -> list[str]:
-    return [element["text"] for element in parsed.all("h2")]
 
 
 def test_the_page_of_a_run(copy: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ if absent := [name for name, path in PROGRAMS.items() if path is None]:
         raise pytest.UsageError(f"the browser was asked for, and there is no {' and no '.join(absent)}")
     pytest.skip(f"no {' and no '.join(absent)} on PATH", allow_module_level=True)
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 if not EXAMPLES.is_dir():
     pytest.skip("the examples are not beside the tests", allow_module_level=True)
 sys.path.insert(0, str(EXAMPLES))
