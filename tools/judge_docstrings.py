@@ -1,4 +1,4 @@
-"""Judge the docstrings of every public name by numpydoc's validation. Run: python docs/judge_docstrings.py.
+"""Judge the docstrings of every public name by numpydoc's validation. Run: python tools/judge_docstrings.py.
 
 Public is what the API reference lists (reference/*.rst), with the public members of its classes.
 """
@@ -16,7 +16,7 @@ from typing import Any
 from numpydoc.docscrape import get_doc_object
 from numpydoc.validate import Validator, validate
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 OFF = {
     "ES01": "one sentence often says it all",
     "SA01": "the reference groups what belongs together",

@@ -1,4 +1,4 @@
-"""Write docs/report.md from a run of the examples. Run: python docs/make_report.py DIR [DIR OF A RUN WITH SEEDS]."""
+"""Write docs/report.md from a run of the examples. Run: python tools/make_report.py DIR [DIR OF A RUN WITH SEEDS]."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "examples"))
+DOCS = Path(__file__).parents[1] / "docs"
+sys.path.insert(0, str(DOCS.parent / "examples"))
 import claims  # noqa: E402
 
 SIGNS = {True: "holds", False: "**does not hold**", None: "not told"}
 HEAD = """# The report, measured again
 
-Made by `python docs/make_report.py DIR DIR3` from the runs below, DIR of one seed and DIR3 of three.
+Made by `python tools/make_report.py DIR DIR3` from the runs below, DIR of one seed and DIR3 of three.
 `report.html`, which each run writes, has all of it: the tables, the figures to zoom, and the remarks to each claim.
 """
 JPEG = ("The images are a public JPEG copy of CIFAR-10 (quality 75), whose pixels are a little off the official ones: "
@@ -47,8 +47,8 @@ def main() -> None:
     runs = [Path(run) for run in sys.argv[1:]]
     if not runs:
         raise SystemExit("expected the directory of a run of examples/reproduce_report.py")
-    (HERE / "report.md").write_text("\n".join([HEAD, JPEG, *map(section, runs)]), encoding="utf-8")
-    shutil.copy(runs[0] / "figure4.png", HERE / "images" / "figure4.png")
+    (DOCS / "report.md").write_text("\n".join([HEAD, JPEG, *map(section, runs)]), encoding="utf-8")
+    shutil.copy(runs[0] / "figure4.png", DOCS / "images" / "figure4.png")
 
 
 if __name__ == "__main__":

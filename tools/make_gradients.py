@@ -1,4 +1,4 @@
-"""Write docs/gradients.md: the gradient and parity tables, measured now. Run: python docs/make_gradients.py."""
+"""Write docs/gradients.md: the gradient and parity tables, measured now. Run: python tools/make_gradients.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xpnet.nn import gradcheck
 
 HEAD = """# Gradients, proven
 
-Made by `python docs/make_gradients.py` (xpnet {version}, NumPy {numpy}, Python {python}, {machine}).
+Made by `python tools/make_gradients.py` (xpnet {version}, NumPy {numpy}, Python {python}, {machine}).
 
 Every layer, loss and composite in the registry `xpnet.nn.gradcheck.CASES`, in float64, on every backend: the error
 of the analytical gradient against central differences (h = 1e-6) and against the complex step (h = 1e-30, exact to
@@ -66,7 +66,7 @@ def main() -> None:
                        machine=platform.machine())
     text += "\n" + table(["backend", "case", "arrays", "strict error", "complex-step error", "passes"], checked)
     text += PARITY + "\n" + table(["backend", "case", "dtype", "forward", "backward", "tolerance", "passes"], compared)
-    Path(__file__).with_name("gradients.md").write_text(text + "\n" + "\n".join(absent), encoding="utf-8")
+    (Path(__file__).parents[1] / "docs" / "gradients.md").write_text(text + "\n" + "\n".join(absent), encoding="utf-8")
 
 
 if __name__ == "__main__":

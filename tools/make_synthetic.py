@@ -1,6 +1,6 @@
 """Write docs/synthetic.md: what the embedded images look like, and how hard they are.
 
-Run: python docs/make_synthetic.py.
+Run: python tools/make_synthetic.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import xpnet
 from xpnet import datasets, plotting
 
-HERE = Path(__file__).parent
+DOCS = Path(__file__).parents[1] / "docs"
 HIDDEN_9 = [50, 30, 20, 20, 10, 10, 10, 10]
 TEXT = """# The embedded images
 
@@ -23,7 +23,7 @@ They stand in for CIFAR-10 where it is not at hand, and are no benchmark of anyt
 
 ![Eight images of each class](images/synthetic.png)
 
-Made by `python docs/make_synthetic.py`: {seconds:.1f} s for {images:,} images. Test accuracy on {test:,} images
+Made by `python tools/make_synthetic.py`: {seconds:.1f} s for {images:,} images. Test accuracy on {test:,} images
 after 2 cycles of a rate from 1e-5 to 1e-1 ({steps:,} updates, batch 100, l2 = 0.005), the mean of three seeds of the
 initial weights and each of them:
 
@@ -58,10 +58,10 @@ def main() -> None:
     chosen = np.concatenate([np.flatnonzero(data.test.y == label)[:8] for label in range(10)])
     figure = plotting.images(data.test.x[chosen], (3, 32, 32), labels=data.test.y[chosen], classes=data.classes,
                              title="synthetic: eight images of each class", columns=8)
-    plotting.save(figure, HERE / "images" / "synthetic.png", dpi=72)
+    plotting.save(figure, DOCS / "images" / "synthetic.png", dpi=72)
     images = sum(len(split.y) for split in (data.train, data.validation, data.test))
     text = TEXT.format(seconds=seconds, images=images, test=len(data.test.y), steps=4 * size, rows="\n".join(rows))
-    (HERE / "synthetic.md").write_text(text, encoding="utf-8")
+    (DOCS / "synthetic.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Break one line at a time and see that the tests notice. Run: python tests/mutants.py (some minutes).
+"""Break one line at a time and see that the tests notice. Run: python tools/mutants.py (some minutes).
 
 Works on a copy of the checkout, writes docs/mutants.md, and exits with 1 if a mutant survives.
 """
@@ -115,7 +115,7 @@ def main() -> int:
             shown = " ".join(new.split()) or "(line removed)"
             lines.append(f"| {file}.py | {what} | `{shown}` | {f'`{caught}`' if caught else '**none**'} |")
             print(lines[-1], flush=True)
-    head = (f"# Mutants\n\nMade by `python tests/mutants.py`: one line broken at a time, and the first test that "
+    head = (f"# Mutants\n\nMade by `python tools/mutants.py`: one line broken at a time, and the first test that "
             f"fails. {len(MUTANTS) - alive} of {len(MUTANTS)} are caught.\n\n"
             "| file | what | broken line | caught by |\n| --- | --- | --- | --- |\n")
     (ROOT / "docs" / "mutants.md").write_text(head + "\n".join(lines) + "\n", encoding="utf-8")

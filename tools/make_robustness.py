@@ -1,6 +1,6 @@
 """Write docs/robustness.md: runs that are killed, broken and damaged, and readers that are fed with nonsense.
 
-Run: python docs/make_robustness.py (about half an hour on two cores). It is made of parts of a few minutes, whose
+Run: python tools/make_robustness.py (about half an hour on two cores). It is made of parts of a few minutes, whose
 results are kept in --work and not made again there: --parts lists them or makes some, and without it what is missing
 is made and the page is written.
 """
@@ -25,9 +25,9 @@ from typing import Any
 
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-HERE = Path(__file__).parent
-TESTS = HERE.parent / "tests"
-sys.path[:0] = [str(TESTS / "support"), str(TESTS / "fuzz"), str(HERE.parent)]
+DOCS = Path(__file__).parents[1] / "docs"
+TESTS = DOCS.parent / "tests"
+sys.path[:0] = [str(TESTS / "support"), str(TESTS / "fuzz"), str(DOCS.parent)]
 
 import controls  # noqa: E402
 import faults  # noqa: E402
@@ -51,7 +51,7 @@ whatever moment, ends **bit for bit** as the one that was not: weights, running 
 predictions. Where versions, BLAS, threads or the device differ, it says so, and goes on to the same numbers up to
 rounding. Where the data, the configuration or the version of xpnet differ, it refuses, and names the difference.
 
-Made by `python docs/make_robustness.py` on {machine}.
+Made by `python tools/make_robustness.py` on {machine}.
 
 ## Killed
 
@@ -208,7 +208,7 @@ def _same(again: xpnet.Trainer, undisturbed: Any) -> str:
 
 def fuzzed(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
     """Fuzz a reader in a process of its own."""
-    done = subprocess.run(  # noqa: S603 - our own script
+    done = subprocess.run(
         [sys.executable, fuzz_readers.__file__, name, str(arguments.inputs), "1"], capture_output=True, text=True,
         check=True)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -272,7 +272,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text}; {default} by default")
     parser.add_argument("--work", type=Path, help="directory for what the parts came to; a temporary one by default")
     parser.add_argument("--parts", nargs="*", metavar="PART", help="make these, or list all, and write no page")
-    parser.add_argument("--out", type=Path, default=HERE / "robustness.md")
+    parser.add_argument("--out", type=Path, default=DOCS / "robustness.md")
     arguments = parser.parse_args()
     if arguments.parts == []:
         print("\n".join(MADE))
