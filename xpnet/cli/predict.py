@@ -16,9 +16,9 @@ from ..datasets import inputs
 from ..files import write_text
 from ..files.storage import replace_file
 from ..nn.network import Network
+from ..nn.summary import text_table
 from ..sweeps.export import plain
 from ..training import run_directory
-from ..training.history import text_table
 
 __all__ = ["add_arguments", "run"]
 

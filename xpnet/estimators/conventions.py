@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from ..backend import Array, Device, from_dlpack, namespace, to_numpy
-from ..training.rows import blocks
+from ..nn.network import blocks
 
 __all__ = [
     "ConvergenceWarning", "DataConversionWarning", "Estimator", "NotFittedError", "encode", "features", "is_numeric",

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import Array, Device, check_same_device, from_dlpack, namespace
-from ..training.rows import blocks
-from .layers import Standardize
 from .losses import softmax
-from .per_model import pick
-from .sequential import Sequential
+from .per_model import at_least_1, pick
+from .sequential import Sequential, check_features, to_float
 
 __all__ = ["Network"]
 
@@ -266,25 +264,7 @@ class Network:
         return to_onnx(self, path, input_dtype=input_dtype, softmax=softmax)
 
 
-def to_float(x: Array, architecture: Sequential, dtype: Any) -> Array:
-    """Bring a batch to the network's dtype, unless the network itself begins by doing so."""
-    if x.dtype == dtype or isinstance(architecture.layers[0], Standardize):
-        return x
-    return namespace(x).astype(x, dtype)
-
-
-def check_features(x: Array, architecture: Sequential, device: Device) -> Array:
-    """See that ``x`` is an input for the network: its kind, its width, its device."""
-    if not hasattr(x, "shape"):
-        raise TypeError(f"features: expected an array of shape (n, {architecture.in_features}), got "
-                        f"{type(x).__name__}; wrap it in numpy.asarray(...)")
-    here = Device.of(x)
-    if here != device:
-        raise ValueError(f"features are on {here.name}, the network on {device.name}; bring them together with "
-                         f"network.device.asarray(x)")
-    xp = device.xp
-    if x.ndim < 2 or x.shape[-1] != architecture.in_features:
-        raise ValueError(f"features: expected shape (n, {architecture.in_features}), got {tuple(x.shape)}")
-    if not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
-        raise TypeError(f"features: expected real numbers, got dtype {x.dtype}")
-    return x
+def blocks(n: int, size: int = 1000) -> list[slice]:
+    """Cut ``n`` examples into slices of at most ``size`` (one empty slice where there are none)."""
+    at_least_1("blocks", "the number of examples in one", size)
+    return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]

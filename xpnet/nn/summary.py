@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..backend import Array, from_dlpack, to_numpy
-from ..training.history import text_table
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
-from .network import Network, check_features, to_float
-from .sequential import Sequential
+from .sequential import Sequential, check_features, to_float
+
+if TYPE_CHECKING:
+    from .network import Network
 
 __all__ = ["activation_statistics", "layers", "summary"]
 
@@ -31,7 +33,7 @@ def layers(network: Sequential | Network) -> list[dict[str, Any]]:
         a comparison being one each, so that a product of (1, k) with (k, m) and the bias are 2 k m. Batch norm is
         3 a feature, Standardize 2, ReLU 1; it is None for a layer that is not xpnet's own.
     """
-    architecture = network.architecture if isinstance(network, Network) else network
+    architecture = network if isinstance(network, Sequential) else network.architecture
     rows = []
     places = zip(architecture.layers, architecture._names, architecture.widths, strict=True)
     for i, (layer, names, width) in enumerate(places):
@@ -77,7 +79,7 @@ def summary(network: Sequential | Network) -> str:
     table = text_table(header, lines, left=("layer", "output", "arrays")).split("\n")
     rule = "-" * max(map(len, table))
     text = "\n".join([table[0], rule, *table[1:-1], rule, table[-1]])
-    if not isinstance(network, Network):
+    if isinstance(network, Sequential):
         return text
     shapes, arrays = network.architecture.shapes, network.arrays
     models = {a.shape[0] for name, a in arrays.items() if a.ndim > len(shapes[name])}
@@ -124,3 +126,13 @@ def activation_statistics(network: Network, x: Array, *, train: bool = False) ->
             rows.append({"layer": i + 1, "type": type(layer).__name__,
                          **{name: to_numpy(value).tolist() for name, value in found.items()}})
     return rows
+
+
+def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], left: Sequence[str] = ()) -> str:
+    """Lay cells out as a table in plain text: numbers to the right, columns named in ``left`` to the left."""
+    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) if name in left else cell.rjust(w)
+                  for cell, w, name in zip(line, widths, header, strict=True)).rstrip()
+        for line in [header, *lines]
+    )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import random
 from ..backend import Array, namespace, to_numpy
+from ..nn.network import blocks
 from .batches import Batches
-from .rows import blocks
 
 if TYPE_CHECKING:
     from .trainer import Trainer

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..backend import to_numpy
+from ..nn.summary import text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["History", "by_model", "text_table"]
+__all__ = ["History", "by_model"]
 
 
 class History:
@@ -205,16 +206,6 @@ def by_model(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     if models is None:
         return [dict(row)]
     return [{"model": i, **{name: _of(v, i) for name, v in row.items()}} for i in range(models)]
-
-
-def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], left: Sequence[str] = ()) -> str:
-    """Lay cells out as a table in plain text: numbers to the right, columns named in ``left`` to the left."""
-    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.ljust(w) if name in left else cell.rjust(w)
-                  for cell, w, name in zip(line, widths, header, strict=True)).rstrip()
-        for line in [header, *lines]
-    )
 
 
 def _of(value: Any, index: int) -> Any:

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from ..backend import Array, Device, assign, holds, namespace, take
 from ..nn.layers import Standardize, batch_total
-from ..nn.per_model import at_least_1
+from ..nn.network import blocks
 
-__all__ = ["Rows", "blocks", "moments"]
+__all__ = ["Rows", "moments"]
 
 REPEATED = 4  # rows standardised in one go
-
-
-def blocks(n: int, size: int = 1000) -> list[slice]:
-    """Cut ``n`` examples into slices of at most ``size`` (one empty slice where there are none)."""
-    at_least_1("blocks", "the number of examples in one", size)
-    return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
 
 
 def moments(x: Array, device: Device, dtype: str) -> tuple[Array, Array]:

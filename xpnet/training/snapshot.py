@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..backend import Array, Device, namespace, to_numpy
 from ..files.storage import DamagedError, read_directory, read_json
 from ..nn.formats.safetensors import CheckpointError, blas_in_use, pack, plain, readable, unpack
+from ..nn.network import blocks
 from .callbacks import Callback
 from .history import History
-from .rows import blocks
 
 if TYPE_CHECKING:
     from .trainer import Trainer

@@ -10,11 +10,12 @@ from ..backend import Array, Device, OutOfMemoryError, descent, namespace
 from ..backend.blas import Descent
 from ..nn.layers import BatchNorm, Linear, Standardize
 from ..nn.losses import Loss, l2_penalty
+from ..nn.network import blocks
 from ..nn.parameters import Buffers
 from ..nn.per_model import bind, is_array
 from ..nn.sequential import Sequential, Wired
 from .optimizers import Optimizer
-from .rows import Rows, blocks, moments
+from .rows import Rows, moments
 from .two_threads import Halves, pay
 
 __all__ = ["Learner"]

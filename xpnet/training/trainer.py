@@ -11,9 +11,9 @@ from .. import random
 from ..backend import Array, Device, check_same_device, from_dlpack, to_numpy, together
 from ..nn.layers import BatchNorm
 from ..nn.losses import Loss, SoftmaxCrossEntropy
-from ..nn.network import Network, check_features
+from ..nn.network import Network
 from ..nn.per_model import at_least_1, check_range, describe, hosted, is_array, lengths, signature, stack
-from ..nn.sequential import Sequential
+from ..nn.sequential import Sequential, check_features
 from .batches import Batches
 from .callbacks import Callback
 from .divergence import DivergenceError, check_finite, flag, keep_state, look_for
