@@ -29,11 +29,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xpnet import datasets
-from xpnet.datasets import _cifar10, _download, _errors, _pickled
+from xpnet.datasets import _cifar10, _download, _errors, _layouts, _pickled
 
 ROWS = 12
 RECORD = 3073
-BINARY, PICKLED = _cifar10.LAYOUTS
+BINARY, PICKLED = _layouts.LAYOUTS
 needs_pooch = pytest.mark.skipif(importlib.util.find_spec("pooch") is None, reason="pooch is not installed")
 
 
@@ -182,7 +182,7 @@ def test_pickles_of_other_protocols_are_read(tmp_path: Path, content: Callable[[
 
 
 def test_the_places_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache, named = _cifar10.user_cache(), tmp_path / "named"
+    cache, named = _layouts.user_cache(), tmp_path / "named"
     assert not cache.exists()
     write(cache, BINARY)
     assert datasets.cifar10(validation=1).source == str(cache)
@@ -214,18 +214,18 @@ def test_search_places_describes_what_it_sees(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the XDG specification is for other systems")
 def test_the_user_cache_follows_the_xdg_specification(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert _cifar10.user_cache() == tmp_path / "cache" / "xpnet"
+    assert _layouts.user_cache() == tmp_path / "cache" / "xpnet"
     for ignored in ("", "relative/path"):
         monkeypatch.setenv("XDG_CACHE_HOME", ignored)
-        assert _cifar10.user_cache() == tmp_path / "home" / ".cache" / "xpnet"
+        assert _layouts.user_cache() == tmp_path / "home" / ".cache" / "xpnet"
 
 
 def test_the_user_cache_of_other_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert _cifar10.user_cache() == Path.home() / "Library" / "Caches" / "xpnet"
+    assert _layouts.user_cache() == Path.home() / "Library" / "Caches" / "xpnet"
     monkeypatch.setattr(sys, "platform", "win32")
-    assert _cifar10.user_cache() == tmp_path / "cache" / "xpnet" / "Cache"
+    assert _layouts.user_cache() == tmp_path / "cache" / "xpnet" / "Cache"
 
 
 @pytest.mark.parametrize("validation", [-1, 5 * ROWS + 1])
@@ -275,7 +275,7 @@ def test_missing_data_say_where_they_were_looked_for(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="Searched: XPNET_DATA") as caught:
         datasets.cifar10(validation=7)
     assert isinstance(caught.value, datasets.DataNotFoundError)
-    assert str(_cifar10.user_cache()) in str(caught.value)
+    assert str(_layouts.user_cache()) in str(caught.value)
     assert _errors.URL in str(caught.value)
     assert "\n" not in str(caught.value)
     with pytest.raises(datasets.DataNotFoundError, match="no CIFAR-10 in this directory"):
@@ -647,7 +647,7 @@ def test_a_download_is_checked_kept_and_not_repeated(
     assert len(asked) == 2  # there already
     check(datasets.load(download=True, validation=7), 7)  # into the user cache
     assert len(asked) == 3
-    assert datasets.load(validation=7).source == str(_cifar10.user_cache() / BINARY.archive)
+    assert datasets.load(validation=7).source == str(_layouts.user_cache() / BINARY.archive)
 
 
 @needs_pooch

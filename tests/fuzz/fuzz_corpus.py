@@ -24,7 +24,7 @@ from runners import make, stopped
 
 from xpnet import Network, Trainer, mlp
 from xpnet.backend import Device
-from xpnet.datasets import _cifar10
+from xpnet.datasets import _layouts
 from xpnet.sweeps.blocks import Block
 
 
@@ -92,7 +92,7 @@ def write_corpus(folder: Path = CORPUS, readers: Sequence[str] = ()) -> None:
     batch = {b"batch_label": b"training batch 1 of 5", b"labels": y, b"data": np.asarray(x, np.uint8),
              b"filenames": [b"a.png", b"b.png"]}
     put("pickled", **{f"protocol_{p}": pickle.dumps(batch, p) for p in range(5)})
-    for mode, layout, content in ((1, _cifar10.LAYOUTS[0], rows), (3, _cifar10.LAYOUTS[1], pickle.dumps(batch, 2))):
+    for mode, layout, content in ((1, _layouts.LAYOUTS[0], rows), (3, _layouts.LAYOUTS[1], pickle.dumps(batch, 2))):
         tar = io.BytesIO()
         with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as file:
             for name in layout.batches:

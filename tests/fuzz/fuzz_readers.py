@@ -36,7 +36,7 @@ from xpnet.backend import Device
 from xpnet.cli import config as cli_config
 from xpnet.cli.commands import _parser
 from xpnet.cli.train import read_config
-from xpnet.datasets import _cifar10, _pickled, inputs
+from xpnet.datasets import _cifar10, _layouts, _pickled, inputs
 from xpnet.files.locks import LockedError, RunLock
 from xpnet.nn.formats.convert import load_npz
 from xpnet.nn.formats.safetensors import CheckpointError, load_network, unpack
@@ -147,7 +147,7 @@ def pickled(data: bytes, folder: Path) -> None:
 
 def binary(data: bytes, folder: Path) -> None:
     """Read CIFAR-10 in the binary layout, one batch of which is the input."""
-    for name in _cifar10.LAYOUTS[0].batches:
+    for name in _layouts.LAYOUTS[0].batches:
         if not (folder / name).exists() or name == "data_batch_3.bin":
             (folder / name).write_bytes(data if name == "data_batch_3.bin" else bytes(ROWS * 3073))
     with small_batches():
@@ -156,7 +156,7 @@ def binary(data: bytes, folder: Path) -> None:
 
 def archive(data: bytes, folder: Path) -> None:
     """Read CIFAR-10 from an archive; after a first byte of 1, from the tar in it."""
-    path = folder / _cifar10.LAYOUTS[data[:1] in (b"\2", b"\3")].archive
+    path = folder / _layouts.LAYOUTS[data[:1] in (b"\2", b"\3")].archive
     path.write_bytes(gzip.compress(data[1:], 1) if data[:1] in (b"\1", b"\3") else data[1:])
     with small_batches():
         datasets.cifar10(path, validation=0)
