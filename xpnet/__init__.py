@@ -1,8 +1,7 @@
 """Multilayer perceptrons on NumPy and CuPy arrays, from one source, with proven gradients."""
 
-__version__ = "0.1.0"
-
 from . import datasets
+from ._version import __version__ as __version__
 from .backend import Device, DeviceError, OutOfMemoryError
 from .estimators import GridSearch, MLPClassifier, MLPRegressor
 from .nn.initializers import He, Normal, Xavier

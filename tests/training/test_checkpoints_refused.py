@@ -113,7 +113,7 @@ def test_the_fingerprint_is_of_every_byte_wherever_it_lies(dtype: str) -> None:
 
 def test_another_version_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped(make(tmp_path), 17)
-    monkeypatch.setattr("xpnet.__version__", "7.0")
+    monkeypatch.setattr("xpnet.training.snapshot.__version__", "7.0")
     with pytest.raises(ResumeError, match=r"written by xpnet 0\.\d.*, this is xpnet 7\.0 .*: go on with the version"):
         make(tmp_path).resume(tmp_path)
 

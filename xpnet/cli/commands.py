@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .. import __version__, datasets
+from .. import datasets
+from .._version import __version__
 from ..backend import Device, DeviceError, survey
 from ..nn import gradcheck
 from ..nn.sequential import mlp

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, datasets
+from .. import datasets
+from .._version import __version__
 from ..backend import Device
 from ..files import write_text
 from ..nn.initializers import Normal

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, datasets
+from .. import datasets
+from .._version import __version__
 from ..backend import Device, OutOfMemoryError
 from ..files.locks import StaleLockWarning
 from ..files.storage import DamagedError, read_file, read_json, replace_file

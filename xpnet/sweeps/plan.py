@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .. import __version__
+from .._version import __version__
 from ..backend import Array, Device, from_dlpack
 from ..nn.layers import BatchNorm
 from ..nn.per_model import check_range, is_array

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._version import __version__
 from ..backend import Array, Device, namespace, to_numpy
 from ..files.storage import DamagedError, read_directory, read_json
 from ..nn.formats.safetensors import CheckpointError, blas_in_use, pack, plain, readable, unpack
@@ -72,7 +73,7 @@ def take(trainer: Trainer) -> Snapshot:
             callbacks.append({"type": type(callback).__name__, "state": callback.state()})
         arrays = {name: to_numpy(a).copy(order="C") for name, a in arrays.items()}
     told = {
-        "format": _FORMAT, "version": _version(), "step": trainer.step, "config": _config(trainer),
+        "format": _FORMAT, "version": __version__, "step": trainer.step, "config": _config(trainer),
         "plan": dict(trainer.plan), "stopped": trainer.stopped, "unseen": trainer._unseen,
         "kept_step": trainer._kept_step, "halvings": list(trainer.halvings), "callbacks": callbacks,
         "diverged": [[model, step, trainer.causes[model]] for model, step in trainer.diverged.items()],
@@ -110,9 +111,9 @@ def read(path: Path) -> Snapshot:
     try:
         contents = read_directory(path, {ARRAYS: readable(), STATE: _LONGEST})
         told = read_json(contents[STATE], STATE)
-        if told.get("format") != _FORMAT or told.get("version") != _version():
+        if told.get("format") != _FORMAT or told.get("version") != __version__:
             wrote = f"xpnet {str(told.get('version'))[:20]} ({str(told.get('format'))[:40]})"
-            raise ResumeError(f"{path} was written by {wrote}, this is xpnet {_version()} ({_FORMAT}): go on with the "
+            raise ResumeError(f"{path} was written by {wrote}, this is xpnet {__version__} ({_FORMAT}): go on with the "
                               "version that began")
         arrays = unpack(contents[ARRAYS])
         _check(told, arrays, path)
@@ -264,9 +265,3 @@ def _config(trainer: Trainer) -> dict[str, Any]:
     """Describe the trainer in what JSON gives back."""
     config: dict[str, Any] = json.loads(json.dumps(trainer.config(), default=plain))
     return config
-
-
-def _version() -> str:
-    from .. import __version__
-
-    return __version__
