@@ -22,9 +22,9 @@ from _gpu_section import EMULATION, Section
 import xpnet
 from xpnet import random
 from xpnet.backend import Array, Device, survey, to_numpy
-from xpnet.gradcheck import CASES
-from xpnet.layers import LAYERS, BatchNorm, Dropout, Layer, Linear
-from xpnet.losses import LOSSES
+from xpnet.nn.gradcheck import CASES
+from xpnet.nn.layers import LAYERS, BatchNorm, Dropout, Layer, Linear
+from xpnet.nn.losses import LOSSES
 
 FACTOR, SHARE = 4.0, 1e-6
 Results = dict[str, np.ndarray]

@@ -26,7 +26,7 @@ from _cpu_xpnet import Xpnet, xpnet
 from _gpu_section import write_json
 from environments import ROOT
 
-from xpnet.halves import Halves
+from xpnet.training.two_threads import Halves
 
 #: Network, models at once, whether batches come in halves on two threads where that pays.
 CASES = [(network, models, halves) for network in ("H3+BN", "H9+BN") for models in (1, 8) for halves in (True, False)]
@@ -102,7 +102,7 @@ def update(trainer: Any, x: Any, targets: Any, lr: Any, clock: Clock) -> None:
 def case(network: str, models: int, halves: bool, steps: int, images: int) -> dict[str, Any]:
     """Measure one case in this process."""
     if not halves:
-        xpnet.learner.pay = lambda *arguments: False
+        xpnet.training.step.pay = lambda *arguments: False
     hidden, batch_norm = NETWORKS[network]
     l2 = tuple(float(v) for v in np.geomspace(1e-5, 1e-1, models)) if models > 1 else 0.005
     draw = np.random.default_rng(0)

@@ -21,7 +21,7 @@ from docutils.utils.math import latex2mathml
 from sphinx.application import Sphinx
 
 import xpnet
-from xpnet.cli import _parser
+from xpnet.cli.commands import _parser
 
 sys.path.insert(0, str(Path(__file__).parent))
 import _gallery
@@ -40,7 +40,7 @@ highlight_language = "none"  # unless a block names one
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 autosummary_filename_map = {  # files that differ in capitals only are one file on some systems
-    name: f"{name}-class" for name in ("xpnet.Sweep", "xpnet.intervals.Interval", "xpnet.losses.Loss")
+    name: f"{name}-class" for name in ("xpnet.Sweep", "xpnet.intervals.Interval", "xpnet.nn.losses.Loss")
 }
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
@@ -49,7 +49,9 @@ nitpick_ignore_regex = [
     # Of other projects, whose indexes would have to be fetched.
     ("py:class", r"(np|numpy|matplotlib|collections|concurrent|os|pathlib)\..*|Figure|ArrayLike|NDArray|Path"),
     # Rooms inside.
-    ("py:class", r"xpnet\.(batches|blas|blocks|buffers|executors|learner|plan|store|sweep_files)\..*"),
+    ("py:class", r"xpnet\.(backend\.blas|cli|files|nn\.parameters)\..*"),
+    ("py:class", r"xpnet\.sweeps\.(blocks|export|plan|store|workers)\..*"),
+    ("py:class", r"xpnet\.training\.(batches|rows|step|two_threads)\..*"),
     ("py:class", r"xpnet\.(.*\.)?_.*"),
 ]
 sphinx_gallery_conf = {

@@ -14,7 +14,7 @@ from figures5to7 import SIGMAS
 import xpnet
 from xpnet import plotting
 from xpnet.backend import to_numpy
-from xpnet.summary import activation_statistics
+from xpnet.nn.summary import activation_statistics
 
 
 def run(job: Job) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 from _common import Job, main
 
 import xpnet
-from xpnet import gradcheck, plotting
+from xpnet import plotting
+from xpnet.nn import gradcheck
 
 SAMPLES, FEATURES, CLASSES = 20, 10, 10
 REPORTED = {

@@ -27,7 +27,7 @@ from helpers import assert_same, blobs
 
 from xpnet import Adam, Network, Trainer, mlp
 from xpnet.backend import Device, to_numpy
-from xpnet.divergence import NotFiniteError
+from xpnet.training.divergence import NotFiniteError
 
 RICH = mlp(6, [8, 5], 3, batch_norm=True, standardize=True)
 PLAIN = mlp(6, [8, 5], 3)

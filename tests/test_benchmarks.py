@@ -359,8 +359,9 @@ def test_the_tables_of_sweeps_count_per_model(tmp_path: Path) -> None:
 def test_the_parts_of_an_update_are_the_update(
     data: Data, seed: Any, halves: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(xpnet.learner, "descent", lambda w, rows: Descent(w.reshape(rows, -1)) if found() else None)
-    monkeypatch.setattr(xpnet.learner, "pay", lambda *arguments: halves)
+    monkeypatch.setattr(xpnet.training.step, "descent",
+                        lambda w, rows: Descent(w.reshape(rows, -1)) if found() else None)
+    monkeypatch.setattr(xpnet.training.step, "pay", lambda *arguments: halves)
     halves = halves and found()
 
     def made() -> xpnet.Trainer:

@@ -17,7 +17,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import xpnet
-from xpnet import layers
+from xpnet.nn import layers
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -121,7 +121,7 @@ def test_command_is_installed() -> None:
     assert {entry.name: entry.value for entry in commands} == PROJECT["scripts"]
 
 
-@pytest.mark.parametrize("name", ["py.typed", "_page.css", "_page.js"])
+@pytest.mark.parametrize("name", ["py.typed", "report/_page.css", "report/_page.js"])
 def test_file_travels_with_the_package(name: str) -> None:
     assert resources.files("xpnet").joinpath(name).is_file()
 

@@ -1,29 +1,27 @@
 """Multilayer perceptrons on NumPy and CuPy arrays, from one source, with proven gradients."""
 
-__version__ = "0.1.0"
-
 from . import datasets
+from ._version import __version__ as __version__
 from .backend import Device, DeviceError, OutOfMemoryError
-from .callbacks import CSV, BestWeights, Callback, EarlyStopping, JSONLines, Progress, TensorBoard
-from .divergence import DivergenceWarning, NotFiniteError
-from .estimators import MLPClassifier, MLPRegressor
-from .executors import WorkersError
-from .history import History
-from .initializers import He, Normal, Xavier
-from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
-from .losses import MeanSquaredError, SoftmaxCrossEntropy
-from .network import Network
-from .optimizers import SGD, Adam, AdamW
-from .range_test import LRRange, find_lr
-from .refine import Refined, coarse_to_fine
-from .results import Ensemble, Sweep
-from .runs import Checkpoints, ResumeError
-from .schedules import Constant, Cosine, CyclicLR, Step
-from .search import GridSearch
-from .sequential import Sequential, mlp
-from .space import LogUniform, Uniform
-from .sweep import sweep
-from .training import DivergenceError, Trainer
+from .estimators import GridSearch, MLPClassifier, MLPRegressor
+from .nn.initializers import He, Normal, Xavier
+from .nn.layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
+from .nn.losses import MeanSquaredError, SoftmaxCrossEntropy
+from .nn.network import Network
+from .nn.sequential import Sequential, mlp
+from .sweeps.refine import Refined, coarse_to_fine
+from .sweeps.results import Ensemble, Sweep
+from .sweeps.space import LogUniform, Uniform
+from .sweeps.sweep import sweep
+from .sweeps.workers import WorkersError
+from .training.callbacks import CSV, BestWeights, Callback, EarlyStopping, JSONLines, Progress, TensorBoard
+from .training.checkpoints import Checkpoints, ResumeError
+from .training.divergence import DivergenceWarning, NotFiniteError
+from .training.history import History
+from .training.lr_range import LRRange, find_lr
+from .training.optimizers import SGD, Adam, AdamW
+from .training.schedules import Constant, Cosine, CyclicLR, Step
+from .training.trainer import DivergenceError, Trainer
 
 __all__ = [
     "CSV", "SGD", "Adam", "AdamW", "BatchNorm", "BestWeights", "Callback", "Checkpoints", "Constant", "Cosine",

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet import inputs
+from xpnet.datasets import inputs
 from xpnet.datasets._errors import DataNotFoundError
 from xpnet.datasets._types import IMAGE_SHAPE, PIXELS, Dataset, Split
-from xpnet.inputs import InputError
+from xpnet.datasets.inputs import InputError
+from xpnet.files.storage import DamagedError
 from xpnet.random import stream
-from xpnet.storage import DamagedError
 
 __all__ = ["is_meant", "load"]
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import gzip
 import operator
 import os
-import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, cast
@@ -22,47 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.datasets import _errors
+from xpnet.datasets._download import download_cifar10
 from xpnet.datasets._errors import CorruptDataError, DataNotFoundError, HTMLDataError, TruncatedDataError
+from xpnet.datasets._layouts import LAYOUTS, Layout, user_cache
 from xpnet.datasets._pickled import read_batch
 from xpnet.datasets._types import PIXELS, Dataset, Split
 
-__all__ = ["CLASSES", "cifar10", "search_places", "user_cache"]
+__all__ = ["CLASSES", "cifar10", "search_places"]
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ROWS = 10_000  # images in a batch
 BLOCK = 250  # images of a binary batch that are read at once
 SPARE = 2**20  # bytes of an archive that may lie before, between and after its batches
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """One of the official layouts: its folder, batches (five to train, then one to test) and archive."""
-
-    name: str
-    folder: str
-    batches: tuple[str, ...]
-    archive: str
-    archive_size: int
-
-
-_PICKLED = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")
-_BINARY = tuple(f"{name}.bin" for name in _PICKLED)
-LAYOUTS = (
-    _Layout("binary", "cifar-10-batches-bin", _BINARY, "cifar-10-binary.tar.gz", 170_052_171),
-    _Layout("pickled", "cifar-10-batches-py", _PICKLED, "cifar-10-python.tar.gz", 170_498_071),
-)
-
-
-def user_cache() -> Path:
-    """Give the directory in which this user's data are kept; nothing is made."""
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "xpnet" / "Cache"
-    chosen = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(chosen):  # the XDG specification: a relative path is to be ignored
-        return Path(chosen) / "xpnet"
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "xpnet"
 
 
 def _places(data_dir: str | os.PathLike[str] | None) -> dict[str, Path | None]:
@@ -73,7 +43,7 @@ def _places(data_dir: str | os.PathLike[str] | None) -> dict[str, Path | None]:
     return {"XPNET_DATA": Path(named).expanduser() if named else None, "user cache": user_cache()}
 
 
-def _find(place: Path | None) -> tuple[_Layout | None, Path | None, str]:
+def _find(place: Path | None) -> tuple[Layout | None, Path | None, str]:
     """Look at one place: the layout and the path of the data there (None: no data), and a word about them."""
     if place is None:
         return None, None, "not set"
@@ -123,7 +93,7 @@ def _refuse_html(file: BufferedReader, path: Path, what: str = "") -> None:
 
 
 def _read_into(
-    part: Part, file: BufferedReader, size: int, path: Path, layout: _Layout, what: str = ""
+    part: Part, file: BufferedReader, size: int, path: Path, layout: Layout, what: str = ""
 ) -> None:
     """Read one batch into the arrays ``part``."""
     _refuse_html(file, path, what)
@@ -163,7 +133,7 @@ class _Metered:
         return data
 
 
-def _members(path: Path, layout: _Layout) -> Iterator[tuple[str, BufferedReader, int]]:
+def _members(path: Path, layout: Layout) -> Iterator[tuple[str, BufferedReader, int]]:
     """Give the members that are batches, in the archive's order, and verify its checksum at the end."""
     wanted = {f"{layout.folder}/{name}": name for name in layout.batches}
     with gzip.open(path) as file:
@@ -189,7 +159,7 @@ def _members(path: Path, layout: _Layout) -> Iterator[tuple[str, BufferedReader,
         raise CorruptDataError(path, f"it has no member {min(wanted)}")
 
 
-def _read_archive(path: Path, layout: _Layout, parts: dict[str, Part]) -> None:
+def _read_archive(path: Path, layout: Layout, parts: dict[str, Part]) -> None:
     size = path.stat().st_size
     with path.open("rb") as file:
         _refuse_html(file, path)
@@ -206,7 +176,7 @@ def _read_archive(path: Path, layout: _Layout, parts: dict[str, Part]) -> None:
         raise CorruptDataError(path, f"not an intact .tar.gz archive ({error})") from error
 
 
-def _read_directory(folder: Path, layout: _Layout, parts: dict[str, Part]) -> None:
+def _read_directory(folder: Path, layout: Layout, parts: dict[str, Part]) -> None:
     for name, part in parts.items():
         path = folder / name
         if not path.is_file():
@@ -253,8 +223,6 @@ def cifar10(
     places = _places(data_dir)
     layout, path = next((found[:2] for found in map(_find, places.values()) if found[0]), (None, None))
     if download and path is None:
-        from xpnet.datasets._download import download_cifar10
-
         layout, path = LAYOUTS[0], download_cifar10(places.get("data_dir"))
     if layout is None or path is None:
         looked = "; ".join(f"{name} {place or ''} ({_find(place)[2]})" for name, place in places.items())

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xpnet.datasets import _errors
-from xpnet.datasets._cifar10 import LAYOUTS, user_cache
 from xpnet.datasets._errors import CorruptDataError, HTMLDataError, TruncatedDataError
+from xpnet.datasets._layouts import LAYOUTS, user_cache
 
 __all__ = ["download_cifar10"]
 

@@ -1,0 +1,168 @@
+"""Optimisers: one table of every optimiser against formulas in plain Python, and against PyTorch's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_close, draw, eps
+
+from xpnet.backend import Device, to_numpy
+from xpnet.nn.per_model import bind
+from xpnet.training.optimizers import SGD, Adam, AdamW
+
+SIZE = 5
+RATES = [0.1, 0.05, 0.2, 0.1, 0.0, 0.01, 0.1, 0.3]
+
+
+# The references: one number at a time, in plain Python ---------------------------------------------------------
+
+
+def sgd(w: float, gradient: Callable[[int, float], float], rates: list[float], l2: float | None, p: Any) -> float:
+    velocity = 0.0
+    for t, lr in enumerate(rates):
+        g = gradient(t, w) + (2.0 * l2 * w if l2 else 0.0)
+        velocity = p.momentum * velocity + g
+        w = w - lr * (g + p.momentum * velocity if p.nesterov else velocity)
+    return w
+
+
+def adam(w: float, gradient: Callable[[int, float], float], rates: list[float], l2: float | None, p: Any) -> float:
+    m = v = 0.0
+    for t, lr in enumerate(rates, start=1):
+        g = gradient(t - 1, w)
+        if l2 is not None:
+            w = w - lr * getattr(p, "weight_decay", 0.0) * w  # AdamW: first the decay, then all else
+            g = g + 2.0 * l2 * w
+        m = p.beta1 * m + (1 - p.beta1) * g
+        v = p.beta2 * v + (1 - p.beta2) * g * g
+        w = w - lr * (m / (1 - p.beta1**t)) / (math.sqrt(v / (1 - p.beta2**t)) + p.eps)
+    return w
+
+
+M = [0.0, 0.5, 0.9]
+TABLE: dict[str, tuple[Any, Any, Callable[..., float]]] = {
+    # name: (the optimiser, the same with a hyper-parameter per model, the reference)
+    "sgd": (SGD(), None, sgd),
+    "momentum": (SGD(momentum=0.9), SGD(momentum=M), sgd),
+    "nesterov": (SGD(momentum=0.9, nesterov=True), SGD(momentum=M, nesterov=True), sgd),
+    "adam": (Adam(), Adam(beta1=[0.5, 0.8, 0.9], beta2=[0.9, 0.99, 0.999]), adam),
+    "adam, eps": (Adam(eps=1e-2), None, adam),
+    "adamw": (AdamW(), AdamW(beta1=[0.5, 0.8, 0.9], weight_decay=[0.0, 0.1, 0.3]), adam),
+}
+PENALTIES: dict[str, Any] = {"none": None, "zero": 0.0, "one": 0.05, "per model": [0.0, 0.05, 0.2]}
+
+
+def pick(optimizer: Any, model: int) -> Any:
+    """Give the optimiser of one model."""
+    values = {k: v[model] if isinstance(v, list) else v for k, v in vars(optimizer).items()}
+    return type(optimizer)(**values)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("rates", ["shared rate", "rate per model"])
+@pytest.mark.parametrize("models", ["one model", "models", "hyper-parameters per model"])
+@pytest.mark.parametrize("name", TABLE)
+def test_several_updates_follow_the_formulas(
+    device: Device, name: str, models: str, rates: str, penalty: str, dtype: str
+) -> None:
+    plain, per_model, reference = TABLE[name]
+    several = models != "one model"
+    optimizer = per_model if models.startswith("hyper") and per_model else plain
+    l2, factors = PENALTIES[penalty], [1.0, 0.5, 2.0] if rates == "rate per model" and several else [1.0] * 3
+    if isinstance(l2, list) and not several:
+        l2 = l2[1]
+    shape = (3, SIZE) if several else (SIZE,)
+    w, curvature = draw(device, "w", shape, dtype), draw(device, "c", shape, dtype)
+    start, curve = to_numpy(w).astype("float64"), to_numpy(curvature).astype("float64")
+    bound = bind(optimizer, device, dtype, axes=1)
+    slots = {slot: device.empty(shape, dtype) for slot in bound.slots}
+    l2_here = device.asarray(l2, dtype)[..., None] if isinstance(l2, list) else l2
+    for t, lr in enumerate(RATES):
+        g = curvature * w + 0.1 * t  # of the loss curvature w^2 / 2 + t w / 10
+        rate = device.asarray([lr * f for f in factors], dtype)[..., None] if rates == "rate per model" else lr
+        if not several and rates == "rate per model":
+            rate = device.asarray(lr, dtype)
+        bound.update(w, g, slots, rate, l2_here, t)
+    got = to_numpy(w)
+    assert got.dtype == dtype
+    assert Device.of(w) == device
+    expected = np.empty(shape)
+    for index in np.ndindex(*shape):
+        m = index[0] if several else 0
+        expected[index] = reference(
+            float(start[index]), lambda t, v, c=float(curve[index]): c * v + 0.1 * t,  # type: ignore[misc]
+            [lr * factors[m] for lr in RATES], l2[m] if isinstance(l2, list) else l2, pick(optimizer, m),
+        )
+    # 1 - beta2 of a float32 array keeps 4 digits, in the moment and in its correction alike: they cancel nearly.
+    assert_close(got, expected, 400 * eps(dtype), name)
+
+
+def test_slots_are_those_that_are_needed() -> None:
+    assert SGD().slots == ()
+    assert SGD(0.9).slots == SGD([0.0, 0.9]).slots == SGD(np.asarray([0.0, 0.9])).slots == ("velocity",)
+    assert Adam().slots == AdamW().slots == ("m", "v")
+
+
+def test_defaults_are_the_fields_usual_ones() -> None:
+    assert SGD() == SGD(momentum=0.0, nesterov=False)
+    assert Adam() == Adam(beta1=0.9, beta2=0.999, eps=1e-8)
+    assert AdamW().weight_decay == 1e-2
+
+
+def test_a_rate_of_zero_changes_nothing(device: Device) -> None:
+    for optimizer, _, _ in TABLE.values():
+        w = draw(device, "w", (SIZE,))
+        before = to_numpy(w).copy()
+        slots = {slot: device.empty((SIZE,), "float64") for slot in optimizer.slots}
+        optimizer.update(w, draw(device, "g", (SIZE,)), slots, 0.0, 0.1, 0)
+        assert to_numpy(w).tolist() == before.tolist()
+
+
+def test_the_decay_spares_what_has_no_penalty(device: Device) -> None:
+    for l2, expected in ((None, 1.0), (0.0, 0.95)):
+        w, zero = device.asarray([1.0], "float64"), device.asarray([0.0], "float64")
+        AdamW(weight_decay=0.5).update(w, zero, {"m": zero * 1.0, "v": zero * 1.0}, 0.1, l2, 0)
+        assert to_numpy(w).tolist() == [expected]
+
+
+# PyTorch's own ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.parametrize("l2", [0.0, 0.05])
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (SGD(), ("SGD", {})),
+        (SGD(0.9), ("SGD", {"momentum": 0.9})),
+        (SGD(0.9, nesterov=True), ("SGD", {"momentum": 0.9, "nesterov": True})),
+        (Adam(), ("Adam", {})),
+        (Adam(0.8, 0.99, 1e-3), ("Adam", {"betas": (0.8, 0.99), "eps": 1e-3})),
+        (AdamW(weight_decay=0.1), ("AdamW", {"weight_decay": 0.1})),
+    ],
+    ids=["sgd", "momentum", "nesterov", "adam", "adam options", "adamw"],
+)
+def test_updates_are_those_of_torch_optim(device: Device, ours: Any, theirs: Any, l2: float) -> None:
+    import torch
+
+    name, options = theirs
+    if name == "AdamW":
+        l2 = 0.0  # theirs has the decay only
+    else:
+        options = {**options, "weight_decay": 2.0 * l2}  # theirs adds weight_decay * w to the gradient
+    w = draw(device, "w", (SIZE,))
+    parameter = torch.nn.Parameter(w.clone())
+    optimizer = getattr(torch.optim, name)([parameter], lr=1.0, **options)
+    slots = {slot: device.empty((SIZE,), "float64") for slot in ours.slots}
+    for t, lr in enumerate(RATES):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        parameter.grad = torch.sin(parameter.detach() * 3.0) + t
+        optimizer.step()
+        ours.update(w, torch.sin(w * 3.0) + t, slots, lr, l2, t)
+        assert_close(w, parameter, 1e-12, f"after update {t}")

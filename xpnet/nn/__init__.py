@@ -1,0 +1,1 @@
+"""A network, trained or not: layers, losses, their composition, and its formats."""

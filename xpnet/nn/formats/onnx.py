@@ -1,0 +1,106 @@
+"""Networks as ONNX models, for prediction elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...backend import to_numpy
+from ..layers import BatchNorm, Linear, ReLU, Standardize
+from .convert import folded, hosted, single, write_file
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+__all__ = ["to_onnx"]
+
+
+def to_onnx(
+    network: Network, path: str | Path | None = None, *, input_dtype: str | None = None, softmax: bool = False
+) -> Any:
+    """Give a network as an ONNX model for prediction, and write it to a file where one is named.
+
+    Batch norm with its running statistics is folded into the Linear before it, dropout is left out, Standardize
+    becomes Sub and Mul. The input is ``x`` (n, in_features), the output ``logits`` or ``probabilities``
+    (n, out_features), of the network's dtype; n is free.
+
+    Parameters
+    ----------
+    network : Network
+        A single network.
+    path : path, optional
+        The file; it is whole or not there.
+    input_dtype : {"uint8", "float32", "float64"}, optional
+        What x will be, by default the network's dtype; uint8 is for pixels as they are.
+    softmax : bool
+        End with the classes' probabilities.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Opset 17, checked by ``onnx.checker``.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If onnx is not installed.
+    ValueError
+        If the network is several models, or the input's dtype is another one.
+    TypeError
+        If it has a layer that ONNX is not told of here.
+    """
+    try:
+        import onnx  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        from onnx import TensorProto, helper, numpy_helper
+    except ImportError as error:
+        raise ModuleNotFoundError(f"to_onnx needs onnx ({error}): pip install 'xpnet[onnx]'", name="onnx") from error
+    network = folded(single(network, "to_onnx"))
+    dtype = to_numpy(network.arrays[network.architecture.parameters[0]]).dtype.name
+    kinds = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
+    given = input_dtype or dtype
+    if given not in kinds:
+        raise ValueError(f"to_onnx: expected input_dtype {', '.join(kinds)}, got {input_dtype!r}")
+    nodes: list[Any] = []
+    constants: list[Any] = []
+    value = "x"
+
+    def add(operation: str, *own: NDArray[Any], **attributes: Any) -> None:
+        nonlocal value
+        names = [f"{operation.lower()}{len(nodes)}_{i}" for i in range(len(own))]
+        constants.extend(numpy_helper.from_array(np.ascontiguousarray(a), name)
+                         for a, name in zip(own, names, strict=True))
+        nodes.append(helper.make_node(operation, [value, *names], [f"y{len(nodes)}"], **attributes))
+        value = f"y{len(nodes) - 1}"
+
+    if given != dtype:
+        add("Cast", to=kinds[dtype])
+    for layer, own in hosted(network):
+        if isinstance(layer, Linear):
+            add("Gemm", *own)
+        elif isinstance(layer, BatchNorm):
+            gamma, beta, mean, var = own  # not ONNX's own, whose eps is a float32
+            add("Sub", mean)
+            add("Mul", (gamma / np.sqrt(np.asarray(var, np.float64) + layer.eps)).astype(dtype))
+            add("Add", beta)
+        elif isinstance(layer, Standardize):
+            add("Sub", own[0])
+            add("Mul", own[1])
+        elif isinstance(layer, ReLU):
+            add("Relu")
+        else:
+            raise TypeError(f"to_onnx: {layer!r} is none of xpnet's own layers; export the network without it")
+    output = "probabilities" if softmax else "logits"
+    nodes.append(helper.make_node("Softmax" if softmax else "Identity", [value], [output]))
+    shapes = network.architecture.in_features, network.architecture.out_features
+    graph = helper.make_graph(
+        nodes, "xpnet", [helper.make_tensor_value_info("x", kinds[given], ["n", shapes[0]])],
+        [helper.make_tensor_value_info(output, kinds[dtype], ["n", shapes[1]])], constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="xpnet")
+    onnx.checker.check_model(model, full_check=True)
+    if path is not None:
+        write_file(Path(path), lambda file: file.write(model.SerializeToString(deterministic=True)))
+    return model

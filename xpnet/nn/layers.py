@@ -1,0 +1,362 @@
+"""Layers: each is a function and its pullback.
+
+``forward(x, *parameters, *statistics, train=..., noise=...)`` returns the output, a pullback, and what the
+batch says of the running statistics. ``pullback(dy, into=None, wrt_input=True)`` returns the gradient with
+respect to the input and those of the parameters, in their order. ``into`` holds an array for each parameter,
+which may be written to, or None where nobody wants its gradient. Arrays come in and go out by the names that
+the layer declares; a layer holds none.
+
+Axes: the last is features, the one before it the batch, and those in front are independent models. No layer
+asks how many there are: it broadcasts. A parameter of shape (*models, ...) or a plain one will do.
+
+A new layer is a frozen dataclass with these members, decorated with ``@layer``, and an entry in
+``gradcheck.CASES`` (a test asks for it).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from ..backend import Array, add_gradient, constant, holds, is_complex, matmul, namespace, product, real, transposed
+from .initializers import He, Initializer
+from .per_model import PerModel, at_least_1, check_range, is_array
+
+__all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "Linear", "ReLU", "Standardize", "layer"]
+
+Pullback = Callable[..., tuple[Array | None, tuple[Array, ...]]]
+Forward = tuple[Array, Pullback, tuple[Array, ...]]
+LAYERS: dict[str, type[Layer]] = {}
+
+
+def layer(cls: type[Any]) -> type[Any]:
+    """Register a layer under its name, so that files can name it and the gradient check asks for it.
+
+    Returns
+    -------
+    type
+        The class itself.
+    """
+    LAYERS[cls.__name__] = cls
+    return cls
+
+
+class Layer:
+    """What all layers share: the names of their arrays. See the module's text for ``forward``."""
+
+    parameters: ClassVar[tuple[str, ...]] = ()
+    weights: ClassVar[tuple[str, ...]] = ()  # those of the parameters that the L2 penalty takes
+    statistics: ClassVar[tuple[str, ...]] = ()
+    noisy: ClassVar[bool] = False  # takes uniform draws of its input's shape when it trains
+
+    def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each array, for an input of ``features`` features.
+
+        Parameters
+        ----------
+        features : int
+            Width of the input.
+
+        Returns
+        -------
+        dict of str to tuple of int
+            By the array's name; the model axis is left out.
+        """
+        return {}
+
+    def initial(self, name: str) -> Any:
+        """Give the value that array ``name`` starts from: a number, or an initializer.
+
+        Parameters
+        ----------
+        name : str
+            The array's name.
+
+        Returns
+        -------
+        float or Initializer
+            Where it starts from.
+        """
+        return 0.0
+
+    def out_features(self, features: int) -> int:
+        """Give the width of the output, for an input of ``features`` features.
+
+        Parameters
+        ----------
+        features : int
+            Width of the input.
+
+        Returns
+        -------
+        int
+            Width of the output.
+        """
+        return features
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Give the output, the pullback, and the batch's statistics.
+
+        Parameters
+        ----------
+        x : array of shape (..., n, k)
+            The input.
+        *arrays : array
+            Parameters, then running statistics, in the order of their names.
+        train : bool
+            Use the batch's statistics, and draw.
+        noise : array of shape (n, k), optional
+            Uniform draws in [0, 1), for a layer that is noisy.
+
+        Returns
+        -------
+        tuple
+            The output (..., n, m); the pullback, from the output's gradient to the input's and a tuple of the
+            parameters'; and a tuple of the batch's statistics.
+        """
+        raise NotImplementedError
+
+
+def batch_total(x: Array, out: Array | None = None) -> Array:
+    """Sum over the batch, (..., n, k) to (..., k), written to ``out`` where it is given."""
+    ones = constant(x, (1, x.shape[-2]), 1.0)
+    if out is None:
+        return (ones @ x)[..., 0, :]
+    matmul(ones, x, out[..., None, :])
+    return out
+
+
+def row(a: Array) -> Array:
+    """Give a layer's vector (*models, k) the batch axis: (*models, 1, k), or (k,), which broadcasts alike."""
+    return a if a.ndim == 1 else a[..., None, :]
+
+
+def own_shape(batch: Array, running: Array) -> Array:
+    """Give a batch's statistic (..., 1, k) as (..., k), per model also where models share their input."""
+    batch = batch[..., 0, :]
+    return batch if batch.ndim >= running.ndim else namespace(batch).broadcast_to(batch, running.shape)
+
+
+def side_by_side(w: Array) -> Array:
+    """Put the models' matrices side by side: (*models, n, k) to (n, models * k). A view where it can be."""
+    xp = namespace(w)
+    return xp.reshape(xp.moveaxis(w, -2, 0), (w.shape[-2], -1))
+
+
+def apart(wide: Array, like: tuple[int, ...]) -> Array:
+    """Undo ``side_by_side``: (n, models * k) to (*models, n, k) with models and k those of ``like``."""
+    xp = namespace(wide)
+    return xp.moveaxis(xp.reshape(wide, (wide.shape[0], *like[:-2], like[-1])), 0, -2)
+
+
+@layer
+@dataclass(frozen=True)
+class Linear(Layer):
+    """The dense layer ``x @ W + b``.
+
+    Models that share their input (a minibatch of a sweep) are one wide product.
+
+    Parameters
+    ----------
+    out_width : int
+        Number of outputs.
+    initializer : Initializer
+        Standard deviation of the initial W; b starts at 0.
+    """
+
+    out_width: int
+    initializer: Initializer = field(default_factory=He)
+    parameters: ClassVar[tuple[str, ...]] = ("W", "b")
+    weights: ClassVar[tuple[str, ...]] = ("W",)
+
+    def __post_init__(self) -> None:
+        at_least_1("Linear", "out_width", self.out_width)
+
+    def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
+        """Give the shapes of W (in, out) and b (out,)."""
+        return {"W": (features, self.out_width), "b": (self.out_width,)}
+
+    def initial(self, name: str) -> Any:
+        """Give the initializer of W, 0 for b."""
+        return self.initializer if name == "W" else 0.0
+
+    def out_features(self, features: int) -> int:
+        """Give the number of outputs."""
+        return self.out_width
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Give ``x @ W + b`` for x (..., n, in)."""
+        W, b = arrays
+        shared = x.ndim == 2 and W.ndim > 2
+        z = apart(product(x, side_by_side(W)), W.shape) if shared else product(x, W)
+        z = z + row(b)
+
+        def pullback(dz: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            dx = product(dz, transposed(W)) if wrt_input else None  # before W changes, if it takes its gradient at once
+            to, db = into or (None, None)
+            if shared:
+                dW = add_gradient(side_by_side(to) if hasattr(to, "shape") else to, x, side_by_side(dz))
+                dW = apart(dW, dz.shape) if hasattr(dW, "shape") else dW
+            else:
+                dW = add_gradient(to, x, dz)
+            return dx, (dW, None if into and db is None else batch_total(dz, db))
+
+        return z, pullback, ()
+
+
+@layer
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """Batch normalisation: each feature to mean 0 and variance 1 over the batch, then ``gamma * x + beta``.
+
+    Ioffe and Szegedy, "Batch normalization", ICML 2015, algorithms 1 and 2, with the biased variance in
+    both; predictions use running statistics.
+
+    Parameters
+    ----------
+    momentum : float
+        The running statistics' share that stays at each update; the first batch sets them.
+    eps : float
+        Added to the variance.
+    """
+
+    momentum: float = 0.9
+    eps: float = 1e-5
+    parameters: ClassVar[tuple[str, ...]] = ("gamma", "beta")
+    statistics: ClassVar[tuple[str, ...]] = ("mean", "var")
+
+    def __post_init__(self) -> None:
+        for name, value, below in (("momentum", self.momentum, 1.0), ("eps", self.eps, math.inf)):
+            check_range("BatchNorm", name, value, below=below)
+            if is_array(value):
+                raise TypeError(f"BatchNorm: expected one {name} for all models, got {value!r}")
+
+    def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
+        """Give the shape (features,) of all four arrays."""
+        return dict.fromkeys((*self.parameters, *self.statistics), (features,))
+
+    def initial(self, name: str) -> Any:
+        """Give 1 for gamma and var, 0 for beta and mean."""
+        return 1.0 if name in ("gamma", "var") else 0.0
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Normalise x (..., n, k) with the batch's statistics (train), else with the running ones."""
+        gamma, beta, mean, var = arrays
+        n = x.shape[-2]
+        if train:
+            if n < 2:
+                raise ValueError(
+                    "BatchNorm: expected at least 2 examples in a training batch, got 1: one example has no "
+                    "variance, and the output would be beta whatever the input. Use a batch_size of at least 2, "
+                    "or train=False to use the running statistics"
+                )
+            average = constant(x, (1, n), 1.0 / n)
+            centre = average @ x
+            centred = x - centre
+            spread = average @ (centred * centred)
+            statistics: tuple[Array, ...] = own_shape(centre, mean), own_shape(spread, var)
+        else:
+            centred, spread, statistics = x - row(mean), row(var), ()
+        deviation = namespace(x).sqrt(spread + self.eps)
+        scale = row(gamma) / deviation
+
+        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            # With x_hat = centred / deviation:  dbeta = sum(dy),  dgamma = sum(dy x_hat),
+            # dx = scale * (dy - mean(dy) - x_hat * mean(dy x_hat)).
+            dbeta = batch_total(dy, into[1] if into else None)
+            dgamma = constant(x, (1, n), 1.0) @ (dy * centred) / deviation
+            if train:
+                dy = dy - row(dbeta) * (1.0 / n)
+                dy -= centred * (dgamma / deviation * (1.0 / n))
+            return dy * scale, (dgamma[..., 0, :], dbeta)
+
+        return centred * scale + row(beta), pullback, statistics
+
+
+@layer
+@dataclass(frozen=True)
+class ReLU(Layer):
+    """``max(x, 0)``; its derivative at 0 is taken as 0."""
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Give ``max(x, 0)``, of the real part where x is complex."""
+        xp = namespace(x)
+        if is_complex(x):
+            y = xp.where(xp.real(x) > 0, x, 0.0)
+        else:
+            y = xp.maximum(x, constant(x, x.shape, 0.0))
+
+        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            return dy * xp.astype(real(y) > 0, dy.dtype), ()
+
+        return y, pullback, ()
+
+
+@layer
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """Inverted dropout: zero each input with probability ``rate`` and divide the others by ``1 - rate``.
+
+    Srivastava et al., "Dropout", JMLR 15, 2014, section 10 (scaling at training time). The uniform draws
+    come in as ``noise``, so that the layer is a function.
+
+    Parameters
+    ----------
+    rate : float or array
+        The probability, in [0, 1); a sequence gives one per model, as an array (models, 1, 1) in ``forward``.
+    """
+
+    rate: PerModel = 0.5
+    noisy: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_range("Dropout", "rate", self.rate, below=1.0)
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Drop inputs where ``noise`` (uniform in [0, 1), of x's shape or broadcasting to it) is below rate."""
+        if not train:
+            return x, lambda dy, into=None, wrt_input=True: (dy, ()), ()
+        if noise is None:
+            raise ValueError("Dropout: expected uniform draws (noise=) in training, got none")
+        xp = namespace(x)
+        mask = xp.astype(noise >= self.rate, x.dtype) / (1.0 - self.rate)
+
+        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            return dy * mask, ()
+
+        return x * mask, pullback, ()
+
+
+@layer
+@dataclass(frozen=True)
+class Standardize(Layer):
+    """``(x - offset) * scale`` per feature, from integers to the network's dtype.
+
+    The training data's mean and 1 / standard deviation, set by ``Trainer.fit`` before the first update; a
+    feature that does not vary gets scale 1. So a network takes raw pixels, and carries its own scaling.
+    """
+
+    statistics: ClassVar[tuple[str, ...]] = ("offset", "scale")
+
+    def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
+        """Give the shape (features,) of both arrays."""
+        return dict.fromkeys(self.statistics, (features,))
+
+    def initial(self, name: str) -> Any:
+        """Give 0 for the offset, 1 for the scale."""
+        return 0.0 if name == "offset" else 1.0
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Standardise x (..., n, k) of any real dtype; a wider one is rounded when it is done."""
+        offset, scale = map(row, arrays)
+        xp = namespace(x)
+        if not (is_complex(x) or x.dtype == offset.dtype):
+            x = xp.astype(x, offset.dtype if holds(offset, x) else xp.float64)
+
+        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            return (dy * scale if wrt_input else None), ()
+
+        y = (x - offset) * scale
+        return (y if is_complex(y) else xp.astype(y, offset.dtype, copy=False)), pullback, ()

@@ -1,0 +1,315 @@
+"""Losses: like a layer, each is a function and its pullback.
+
+``forward(outputs, targets)`` takes outputs (..., n, k) and targets (n, k), and returns the mean over the
+batch, of shape (...), with a pullback from a factor to the gradient with respect to the outputs. A loss also
+knows what labels it takes, how they become targets, and how well outputs fit them: ``Loss`` says what training
+asks. A new loss is decorated with ``@loss``, and needs an entry in ``gradcheck.CASES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..backend import Array, Device, constant, namespace, real, transposed
+
+__all__ = ["LOSSES", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy", "l2_penalty", "log_softmax", "loss", "softmax"]
+
+LOSSES: dict[str, type[Any]] = {}
+
+
+class Loss(Protocol):
+    """What training asks of a loss."""
+
+    def forward(self, outputs: Array, targets: Array) -> tuple[Array, Callable[..., Array]]:
+        """Give the loss (...) of outputs (..., n, k) and targets (n, k), and its pullback.
+
+        Parameters
+        ----------
+        outputs : array of shape (..., n, k)
+            The network's outputs.
+        targets : array of shape (n, k)
+            What the encoder makes of labels.
+
+        Returns
+        -------
+        tuple
+            The loss (...), and the function from its gradient (...) to that of the outputs (..., n, k).
+        """
+        ...
+
+    def shapes(self, outputs: int) -> dict[str, tuple[int, ...]]:
+        """Give the shapes that the labels of one example may have, by how they are written for n of them.
+
+        Parameters
+        ----------
+        outputs : int
+            Width of the network's output.
+
+        Returns
+        -------
+        dict of str to tuple of int
+            ``{"(n,)": ()}``, say.
+        """
+        ...
+
+    def check(self, y: Array, outputs: int, what: str = "") -> Array:
+        """See that labels are such as the loss takes, and give them as they are kept.
+
+        Parameters
+        ----------
+        y : array
+            Labels.
+        outputs : int
+            Width of the network's output.
+        what : str
+            What an error calls them.
+
+        Returns
+        -------
+        array
+            On the same device.
+        """
+        ...
+
+    def encoder(self, outputs: int, device: Device, dtype: str) -> Callable[[Array], Array]:
+        """Give the function from labels to targets (n, outputs).
+
+        Parameters
+        ----------
+        outputs : int
+            Width of the network's output.
+        device : Device
+            Where labels and targets lie.
+        dtype : str
+            The targets' dtype.
+
+        Returns
+        -------
+        function
+            From labels (n, ...) to targets (n, outputs).
+        """
+        ...
+
+    def tally(self, outputs: Array, y: Array) -> Array:
+        """Give what adds up over blocks of examples to ``score`` them: (...), or (..., k).
+
+        Parameters
+        ----------
+        outputs : array of shape (..., n, k)
+            The network's outputs.
+        y : array of shape (n, ...)
+            The labels.
+
+        Returns
+        -------
+        array
+            To be added up.
+        """
+        ...
+
+    def score(self, tally: Array, y: Array) -> dict[str, Array]:
+        """Give measures beside the loss, of shape (...), by name: from the tally of all labels ``y``.
+
+        Parameters
+        ----------
+        tally : array
+            The sum over the blocks.
+        y : array
+            All labels.
+
+        Returns
+        -------
+        dict of str to array
+            ``accuracy``, say.
+        """
+        ...
+
+
+def loss(cls: type[Any]) -> type[Any]:
+    """Register a loss under its name, so that the gradient check asks for it.
+
+    Returns
+    -------
+    type
+        The class itself.
+    """
+    LOSSES[cls.__name__] = cls
+    return cls
+
+
+def class_sum(x: Array) -> Array:
+    """Sum over the classes, keeping the axis: (..., n, k) to (..., n, 1)."""
+    return x @ constant(x, (x.shape[-1], 1), 1.0)
+
+
+def _shifted_exp(outputs: Array) -> tuple[Array, Array, Array]:
+    """Give the outputs less their largest, the exponentials and their sum; nothing overflows."""
+    xp = namespace(outputs)
+    shifted = outputs - xp.max(real(outputs), axis=-1, keepdims=True)
+    exp = xp.exp(shifted)
+    return shifted, exp, class_sum(exp)
+
+
+def softmax(outputs: Array) -> Array:
+    """Give the classes' probabilities (..., n, k) for the outputs (..., n, k).
+
+    Parameters
+    ----------
+    outputs : array of shape (..., n, k)
+        The network's outputs.
+
+    Returns
+    -------
+    array of shape (..., n, k)
+        Each row sums to 1.
+    """
+    _, exp, total = _shifted_exp(outputs)
+    return exp / total
+
+
+def log_softmax(outputs: Array) -> Array:
+    """Give the logarithms of the classes' probabilities (..., n, k) for the outputs (..., n, k).
+
+    Parameters
+    ----------
+    outputs : array of shape (..., n, k)
+        The network's outputs.
+
+    Returns
+    -------
+    array of shape (..., n, k)
+        Finite also where a probability rounds to 0.
+    """
+    shifted, _, total = _shifted_exp(outputs)
+    return shifted - namespace(outputs).log(total)
+
+
+@loss
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy:
+    """Mean cross-entropy of the softmax of the outputs, in nats.
+
+    Targets are rows of probabilities that sum to 1 (one-hot for plain labels); labels are class indices, 0 to
+    classes - 1. Beside the loss stands ``accuracy``, the share of examples whose largest output is their class's.
+    """
+
+    def forward(self, outputs: Array, targets: Array) -> tuple[Array, Callable[..., Array]]:
+        """Give the loss (...) and its pullback."""
+        xp = namespace(outputs)
+        shifted, exp, total = _shifted_exp(outputs)
+        n = outputs.shape[-2]
+        each = xp.log(total) - class_sum(shifted * targets)
+        value = (constant(each, (1, n), 1.0 / n) @ each)[..., 0, 0]
+
+        def pullback(factor: Any = 1.0) -> Array:
+            return (exp / total - targets) * (factor * (1.0 / n))
+
+        return value, pullback
+
+    def shapes(self, outputs: int) -> dict[str, tuple[int, ...]]:
+        """Give one number for each example."""
+        return {"labels (n,)": ()}
+
+    def check(self, y: Array, outputs: int, what: str = "") -> Array:
+        """See that labels are integers, one for each output, and give them as int64."""
+        xp = namespace(y)
+        if not xp.isdtype(y.dtype, "integral"):
+            raise TypeError(f"{what}labels: expected integers from 0, got dtype {y.dtype}; for whole numbers use "
+                            "y.astype('int64'), for names numpy.unique(y, return_inverse=True)[1], and for regression "
+                            "Trainer(..., loss=xpnet.MeanSquaredError())")
+        low, high = int(xp.min(y)), int(xp.max(y))
+        if low < 0 or high >= outputs:
+            raise ValueError(f"{what}labels: expected 0 to {outputs - 1} (the network has {outputs} outputs), got "
+                             f"{low} to {high}")
+        return xp.astype(y, xp.int64, copy=False)
+
+    def encoder(self, outputs: int, device: Device, dtype: str) -> Callable[[Array], Array]:
+        """Give the function from class indices (n,) to one-hot rows (n, outputs)."""
+        xp = device.xp
+        one_hot = xp.eye(outputs, dtype=getattr(xp, dtype), device=device.native)
+        return lambda y: transposed(xp.take(one_hot, y, axis=1))  # the batch last in memory, as the outputs have it
+
+    def tally(self, outputs: Array, y: Array) -> Array:
+        """Count the examples whose largest output is the one that y (n,) says."""
+        xp = namespace(outputs)
+        return xp.sum(xp.astype(xp.argmax(outputs, axis=-1) == y, outputs.dtype), axis=-1)
+
+    def score(self, tally: Array, y: Array) -> dict[str, Array]:
+        """Give ``accuracy``."""
+        return {"accuracy": tally / y.shape[0]}
+
+
+@loss
+@dataclass(frozen=True)
+class MeanSquaredError:
+    """Mean of the squared differences of outputs and targets, over examples and outputs: for regression.
+
+    Labels are the targets themselves: real numbers (n, outputs), or (n,) where there is one output. Beside the
+    loss stands ``r2``, the coefficient of determination ``1 - sum((y - output)^2) / sum((y - mean)^2)``, averaged
+    over the outputs; for targets that do not vary it is 1 where they are met exactly, else 0.
+    """
+
+    def forward(self, outputs: Array, targets: Array) -> tuple[Array, Callable[..., Array]]:
+        """Give the loss (...) and its pullback."""
+        xp = namespace(outputs)
+        off = outputs - targets
+        share = 1.0 / (off.shape[-1] * off.shape[-2])
+
+        def pullback(factor: Any = 1.0) -> Array:
+            return off * (factor * (2.0 * share))
+
+        return xp.sum(off * off, axis=(-2, -1)) * share, pullback
+
+    def shapes(self, outputs: int) -> dict[str, tuple[int, ...]]:
+        """Give a number for each output, or just a number where there is one."""
+        return {f"targets (n, {outputs})": (outputs,)} | ({"targets (n,)": ()} if outputs == 1 else {})
+
+    def check(self, y: Array, outputs: int, what: str = "") -> Array:
+        """See that targets are finite real numbers."""
+        xp = namespace(y)
+        if not xp.isdtype(y.dtype, ("bool", "integral", "real floating")):
+            raise TypeError(f"{what}targets: expected real numbers, got dtype {y.dtype}; use y.astype('float32')")
+        if xp.isdtype(y.dtype, "real floating") and not bool(xp.all(xp.isfinite(y))):
+            raise ValueError(f"{what}targets: expected finite numbers, got NaN or infinite ones")
+        return y
+
+    def encoder(self, outputs: int, device: Device, dtype: str) -> Callable[[Array], Array]:
+        """Give the function from targets of any real dtype, (n,) or (n, outputs), to (n, outputs)."""
+        xp = device.xp
+        return lambda y: xp.reshape(xp.astype(y, getattr(xp, dtype), copy=False), (y.shape[0], outputs))
+
+    def tally(self, outputs: Array, y: Array) -> Array:
+        """Give each output's sum of squared differences (..., k)."""
+        xp = namespace(outputs)
+        off = outputs - xp.reshape(xp.astype(y, outputs.dtype, copy=False), (y.shape[0], outputs.shape[-1]))
+        return xp.sum(off * off, axis=-2)
+
+    def score(self, tally: Array, y: Array) -> dict[str, Array]:
+        """Give ``r2``."""
+        xp = namespace(y)
+        y = xp.astype(xp.reshape(y, (y.shape[0], tally.shape[-1])), xp.float64)
+        total = xp.sum((y - xp.mean(y, axis=0)) ** 2, axis=0)
+        off = xp.astype(tally, xp.float64)
+        varies = total > 0.0
+        left = xp.where(varies, off / xp.where(varies, total, 1.0), xp.sign(off))
+        return {"r2": xp.mean(1.0 - left, axis=-1)}
+
+
+def l2_penalty(l2: Any, weights: list[Array]) -> Any:
+    """Give ``l2 * sum of squared weights`` per model; the gradient for W is ``2 * l2 * W``.
+
+    Parameters
+    ----------
+    l2 : float or array
+        The factor, one per model where it is an array.
+    weights : list of array
+        Matrices (..., in, out).
+
+    Returns
+    -------
+    float or array
+        The penalty, one per model.
+    """
+    return l2 * sum(namespace(w).sum(w * w, axis=(-2, -1)) for w in weights)

@@ -1,0 +1,300 @@
+"""A network: layers in a row with their arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..backend import Array, Device, check_same_device, from_dlpack, namespace
+from .losses import softmax
+from .per_model import at_least_1, pick
+from .sequential import Sequential, check_features, to_float
+
+__all__ = ["Network"]
+
+
+class Network:
+    """A ``Sequential`` with its arrays: what training gives, and what predicts.
+
+    Parameters
+    ----------
+    architecture : Sequential
+        The layers.
+    arrays : mapping of str to array
+        Parameters and running statistics by name.
+    """
+
+    def __init__(self, architecture: Sequential, arrays: Mapping[str, Array]) -> None:
+        missing = [name for name in architecture.shapes if name not in arrays]
+        if missing:
+            raise ValueError(f"the network needs arrays named {', '.join(missing)}; got {', '.join(arrays) or 'none'}")
+        for name, shape in architecture.shapes.items():
+            got = tuple(arrays[name].shape)
+            if got[max(len(got) - len(shape), 0) :] != shape:
+                raise ValueError(f"{name}: expected shape {shape} (behind any model axes), got {got}")
+            if not namespace(arrays[name]).isdtype(arrays[name].dtype, ("real floating", "complex floating")):
+                raise TypeError(f"{name}: expected floating-point numbers, got dtype {arrays[name].dtype}")
+        self.architecture: Sequential = architecture
+        self.arrays: dict[str, Array] = dict(arrays)
+        self.device: Device = check_same_device(**self.arrays)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Arrays of CuPy are unpickled on the device that is current then, which need not be the one they were on.
+        return type(self), (self.architecture, self.arrays)
+
+    def __repr__(self) -> str:
+        return f"Network({self.architecture!r} on {self.device.name})"
+
+    def __call__(self, x: Array, *, block: int = 1000) -> Array:
+        """Give the outputs for x (n, in_features) as (*models, n, out_features), block by block.
+
+        Raises
+        ------
+        ValueError
+            If x has another width or lies on another device.
+        """
+        x = check_features(from_dlpack(x) if hasattr(x, "__dlpack__") else x, self.architecture, self.device)
+        xp, dtype = self.device.xp, self.arrays[self.architecture.parameters[0]].dtype
+        parts = []
+        with self.device.activate():
+            for rows in blocks(x.shape[-2], block):
+                part = to_float(x[..., rows, :], self.architecture, dtype)
+                parts.append(self.architecture.forward(self.arrays, part)[0])
+            return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
+
+    def predict_proba(self, x: Array) -> Array:
+        """Give the classes' probabilities (*models, n, classes): for a classifier, and not for regression.
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+            The features.
+
+        Returns
+        -------
+        array of shape (*models, n, classes)
+            Each row sums to 1.
+
+        Raises
+        ------
+        ValueError
+            If the network has one output.
+        """
+        self._check_classes()
+        with self.device.activate():
+            return softmax(self(x))
+
+    def predict(self, x: Array) -> Array:
+        """Give the index of the likeliest class (*models, n).
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+            The features.
+
+        Returns
+        -------
+        array of int, shape (*models, n)
+            Out of 0 to classes - 1.
+
+        Raises
+        ------
+        ValueError
+            If the network has one output.
+        """
+        self._check_classes()
+        with self.device.activate():
+            return self.device.xp.argmax(self(x), axis=-1)
+
+    def _check_classes(self) -> None:
+        if self.architecture.out_features == 1:
+            raise ValueError("this network has one output, and so no classes to choose from: network(x) gives its "
+                             "outputs (n, 1), as for regression (on the command line: xpnet predict --raw)")
+
+    def member(self, index: int) -> Network:
+        """Give one model of several as an ordinary network.
+
+        Parameters
+        ----------
+        index : int
+            Which one.
+
+        Returns
+        -------
+        Network
+            With copies of its arrays.
+        """
+        shapes = self.architecture.shapes
+        one = {name: self.device.asarray(a[index, ...] if a.ndim > len(shapes[name]) else a, copy=True)
+               for name, a in self.arrays.items()}
+        layers = [pick(layer, index) for layer in self.architecture.layers]
+        return Network(Sequential(self.architecture.in_features, layers), one)
+
+    def save(self, path: str | Path) -> None:
+        """Write the arrays and the architecture to a safetensors file; ``load`` reads it.
+
+        Parameters
+        ----------
+        path : path
+            The file; it is replaced.
+        """
+        from .formats.safetensors import save_network
+
+        save_network(path, self)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | Device = "cpu") -> Network:
+        """Read a file that ``save`` wrote.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        device : str or Device
+            Where the network will lie.
+        """
+        from .formats.safetensors import load_network
+
+        return load_network(cls, path, device)
+
+    def summary(self) -> str:
+        """Give the layers as a text table: output shapes, parameters, operations; ``summary.layers`` gives rows.
+
+        Returns
+        -------
+        str
+            A line for each layer, then the totals.
+        """
+        from .summary import summary
+
+        return summary(self)
+
+    def to_npz(self, path: str | Path) -> None:
+        """Write the arrays and the architecture to an npz file: see ``formats.convert.save_npz``.
+
+        Parameters
+        ----------
+        path : path
+            The file; it is replaced.
+        """
+        from .formats.convert import save_npz
+
+        save_npz(path, self)
+
+    @classmethod
+    def from_npz(
+        cls, path: str | Path, architecture: Sequential | None = None, device: str | Device = "cpu"
+    ) -> Network:
+        """Read an npz file, of ``to_npz`` or of arrays alone. Nothing is unpickled.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        architecture : Sequential, optional
+            The layers, where the file holds only arrays by their names (``W1``, ``b1``, ...).
+        device : str or Device
+            Where the network will lie.
+
+        Returns
+        -------
+        Network
+            With copies of the file's arrays.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        CheckpointError
+            If it is damaged, or does not hold what the network needs.
+        """
+        from .formats.convert import load_npz
+
+        return load_npz(cls, path, architecture, device)
+
+    def to_torch(self) -> dict[str, Any]:
+        """Give the state dict of the torch ``Sequential`` with the same layers: see ``formats.convert.to_torch``.
+
+        Returns
+        -------
+        dict of str to array
+            Float arrays on the host, named ``0.weight`` and so on.
+        """
+        from .formats.convert import to_torch
+
+        return to_torch(self)
+
+    @classmethod
+    def from_torch(
+        cls, architecture: Sequential, state: Mapping[str, Any], device: str | Device = "cpu"
+    ) -> Network:
+        """Make a network of a torch module's state dict.
+
+        Parameters
+        ----------
+        architecture : Sequential
+            The layers. Those with arrays are matched in their order with the modules in ``state``, whatever these are
+            called; Standardize, which torch does not know, comes to do nothing.
+        state : mapping of str to array
+            What ``module.state_dict()`` gives, of tensors or any arrays. ``num_batches_tracked`` is left out; a Linear
+            without a bias gets one of 0, which is the same.
+        device : str or Device
+            Where the network will lie.
+
+        Returns
+        -------
+        Network
+            With copies of the arrays.
+
+        Raises
+        ------
+        ValueError
+            If the modules do not fit the layers: their number, their kind, or their widths.
+        TypeError
+            If the architecture has a layer that torch does not know.
+        """
+        from .formats.convert import from_torch
+
+        return from_torch(cls, architecture, state, device)
+
+    def fold(self) -> Network:
+        """Give a network that predicts the same without batch norm and dropout: see ``formats.convert.fold``.
+
+        Returns
+        -------
+        Network
+            Of Linear and ReLU alone.
+        """
+        from .formats.convert import fold
+
+        return fold(self)
+
+    def to_onnx(
+        self, path: str | Path | None = None, *, input_dtype: str | None = None, softmax: bool = False
+    ) -> Any:
+        """Give the ONNX model, and write it where a path is given: see ``formats.onnx.to_onnx``.
+
+        Parameters
+        ----------
+        path : path, optional
+            The file to write.
+        input_dtype : str, optional
+            What the model takes; the network's dtype by default.
+        softmax : bool
+            Give probabilities rather than the network's outputs.
+
+        Returns
+        -------
+        onnx.ModelProto
+            The model.
+        """
+        from .formats.onnx import to_onnx
+
+        return to_onnx(self, path, input_dtype=input_dtype, softmax=softmax)
+
+
+def blocks(n: int, size: int = 1000) -> list[slice]:
+    """Cut ``n`` examples into slices of at most ``size`` (one empty slice where there are none)."""
+    at_least_1("blocks", "the number of examples in one", size)
+    return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]

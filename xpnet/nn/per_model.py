@@ -1,0 +1,138 @@
+"""Hyper-parameters: each is a number, or a sequence with one number per model."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..backend import Device, to_numpy
+
+__all__ = ["PerModel", "at_least_1", "bind", "check_range", "describe", "hosted", "is_array", "lengths", "pick",
+           "signature", "stack"]
+
+#: Marks a field that may be a sequence over the models; other fields are the same for all of them.
+PerModel = Any
+
+
+def is_array(value: Any) -> bool:
+    """Tell whether a hyper-parameter has a model axis."""
+    return hasattr(value, "__len__") and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
+
+
+def check_range(owner: str, name: str, value: Any, low: float = 0.0, below: float = math.inf) -> None:
+    """See that a hyper-parameter, or each of a sequence of them, is a number from ``low`` to below ``below``.
+
+    Raises
+    ------
+    TypeError
+        If it is no number, and no sequence of numbers.
+    ValueError
+        If one is NaN or out of range, or there are none.
+    """
+    if getattr(value, "ndim", 0) > 1:
+        return  # bound to a device, and checked before that
+    numbers = list(value) if is_array(value) else [value]
+    if not numbers:
+        raise ValueError(f"{owner}: expected at least one value of {name}, got an empty sequence")
+    for number in numbers:
+        try:
+            if isinstance(number, str):
+                raise TypeError
+            fits = low <= float(number) < below
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{owner}: expected {name} as a number, or one number per model, got {value!r}"
+            ) from None
+        if not fits:
+            upper = "" if below == math.inf else f" and below {below:g}"
+            raise ValueError(f"{owner}: expected {name} of at least {low:g}{upper}, got {number}")
+
+
+def at_least_1(owner: str, name: str, value: Any) -> None:
+    """See that a count is an integer of at least 1."""
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"{owner}: expected {name} as an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{owner}: expected {name} of at least 1, got {value}")
+
+
+def lengths(thing: Any) -> Iterator[tuple[str, int]]:
+    """Give name and length of each sequence among a dataclass's fields, and those of dataclasses in it."""
+    for field in dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ():
+        value = getattr(thing, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from lengths(value)
+        elif is_array(value) and field.name != "step_size":  # updates at which a rate drops
+            yield field.name, len(value)
+
+
+def hosted(thing: Any) -> Any:
+    """Give a copy of a dataclass with its sequences as arrays on the host, to calculate with."""
+    if not dataclasses.is_dataclass(thing):
+        return thing
+    arrays = {name: to_numpy(getattr(thing, name)) for name, _ in lengths(thing)}
+    return dataclasses.replace(thing, **arrays) if arrays else thing  # type: ignore[type-var]
+
+
+def bind(thing: Any, device: Device, dtype: str, *, axes: int) -> Any:
+    """Give a copy of a dataclass with its sequences as arrays (models, 1, ...) on ``device``: ``axes`` ones.
+
+    NumPy's scalars become Python's, which leave float32 arrays float32.
+    """
+    if not dataclasses.is_dataclass(thing):
+        return thing
+    values = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing)}
+    bound = {name: device.asarray(v, dtype)[(..., *[None] * axes)] for name, v in values.items() if is_array(v)}
+    bound |= {name: v.item() for name, v in values.items() if hasattr(v, "item") and not is_array(v)}
+    return dataclasses.replace(thing, **bound) if bound else thing  # type: ignore[type-var]
+
+
+def pick(thing: Any, index: int | Sequence[int]) -> Any:
+    """Give a copy of a dataclass, and of those in it, with entry ``index`` (or those) in place of each sequence."""
+    if not dataclasses.is_dataclass(thing):
+        if not is_array(thing):
+            return thing
+        return thing[index] if hasattr(index, "__index__") else [thing[i] for i in index]
+    fields = {f.name: pick(getattr(thing, f.name), index) for f in dataclasses.fields(thing) if f.name != "step_size"}
+    return dataclasses.replace(thing, **fields)  # type: ignore[type-var]
+
+
+def stack(things: Sequence[Any]) -> Any:
+    """Undo ``pick``: make one dataclass of several that differ in ``PerModel`` fields only.
+
+    A field becomes a list where it differs, and stays one value where it does not.
+    """
+    first = things[0]
+    if not dataclasses.is_dataclass(first):
+        return first
+    fields = {}
+    for field in dataclasses.fields(first):
+        values = [getattr(thing, field.name) for thing in things]
+        alike = field.type != "PerModel" or all(value == values[0] for value in values)
+        fields[field.name] = stack(values) if alike else values
+    return dataclasses.replace(first, **fields)  # type: ignore[type-var]
+
+
+def signature(thing: Any) -> Any:
+    """Describe a thing in plain values, but for its ``PerModel`` fields: things of one signature can be stacked."""
+    if dataclasses.is_dataclass(thing):
+        fields = {f.name: signature(getattr(thing, f.name)) for f in dataclasses.fields(thing) if f.type != "PerModel"}
+        return {"type": type(thing).__name__, **fields}
+    return [describe(thing), id(thing)] if callable(thing) else describe(thing)  # closures of one name may differ
+
+
+def describe(thing: Any) -> Any:
+    """Describe a layer, initializer, optimiser or schedule in plain values: its type and its fields.
+
+    A function is described by its name.
+    """
+    if dataclasses.is_dataclass(thing):
+        fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        return {"type": type(thing).__name__, **fields}
+    if callable(thing):
+        return f"{thing.__module__}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+    if hasattr(thing, "tolist"):
+        return thing.tolist()
+    return [describe(v) for v in thing] if is_array(thing) else thing

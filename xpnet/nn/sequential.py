@@ -1,0 +1,361 @@
+"""Layers in a row: what a network is made of, without its arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .. import random
+from ..backend import Array, Device, namespace
+from .initializers import He, Initializer
+from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
+from .parameters import Buffers
+from .per_model import at_least_1, bind, describe, is_array, lengths
+
+__all__ = ["Sequential", "Wired", "mlp"]
+
+
+class Sequential:
+    """Layers in a row: a function of its arrays and its input.
+
+    The k-th layer that owns a ``W`` calls it ``W1``, ``W2``, ..., and so for every name: with batch norm
+    after each hidden layer, ``gamma1`` belongs to ``W1``.
+
+    Parameters
+    ----------
+    in_features : int
+        Width of the input.
+    layers : sequence of Layer
+        The layers, first to last.
+
+    Attributes
+    ----------
+    shapes : dict of str to tuple of int
+        Shape of each array by name, the model axis left out.
+    parameters, weights, statistics : tuple of str
+        Names of the trained arrays, of those the L2 penalty takes, and of the running statistics.
+    inputs : tuple of str
+        Names of the arrays that describe the input, which models share.
+    out_features : int
+        Width of the output.
+    """
+
+    def __init__(self, in_features: int, layers: Sequence[Layer]) -> None:
+        at_least_1("Sequential", "in_features", in_features)
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Sequential: expected layers, got {layer!r} at place {i}; make it, like ReLU()")
+            if i and isinstance(layer, Standardize):
+                raise ValueError(f"Sequential: Standardize scales the input, so it comes first, not at place {i}")
+        if not any(layer.parameters for layer in layers):
+            raise ValueError("Sequential: expected at least one layer with parameters, like Linear, got none")
+        self.in_features: int = in_features
+        self.layers: tuple[Layer, ...] = tuple(layers)
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.widths: list[int] = []  # of each layer's input
+        self._names: list[tuple[str, ...]] = []
+        parameters, weights, statistics, counts = [], [], [], dict[str, int]()
+        width = in_features
+        for layer in self.layers:
+            numbered = {}
+            for name, shape in layer.shapes(width).items():
+                counts[name] = counts.get(name, 0) + 1
+                numbered[name] = f"{name}{counts[name]}"
+                self.shapes[numbered[name]] = shape
+            parameters += [numbered[name] for name in layer.parameters]
+            weights += [numbered[name] for name in layer.weights]
+            statistics += [numbered[name] for name in layer.statistics]
+            self._names.append(tuple(numbered[name] for name in (*layer.parameters, *layer.statistics)))
+            self.widths.append(width)
+            width = layer.out_features(width)
+        self.parameters: tuple[str, ...] = tuple(parameters)
+        self.weights: tuple[str, ...] = tuple(weights)
+        self.statistics: tuple[str, ...] = tuple(statistics)
+        self.inputs: tuple[str, ...] = self._names[0] if isinstance(self.layers[0], Standardize) else ()
+        self.out_features = width
+
+    def __repr__(self) -> str:
+        return f"Sequential({self.in_features}, {list(self.layers)})"
+
+    def bind(self, device: Device, dtype: str) -> Sequential:
+        """Give the same network with its hyper-parameter arrays on ``device``.
+
+        Parameters
+        ----------
+        device : Device
+            Where to.
+        dtype : str
+            The dtype of the copies.
+
+        Returns
+        -------
+        Sequential
+            The network itself, where it has no such arrays.
+        """
+        return Sequential(self.in_features, [bind(layer, device, dtype, axes=2) for layer in self.layers])
+
+    def models(self) -> tuple[int, ...]:
+        """Give the model axis that the layers' own hyper-parameters have, () for none.
+
+        Returns
+        -------
+        tuple of int
+            ``(models,)``, or ``()``.
+        """
+        sizes = {size for layer in self.layers for _, size in lengths(layer)}
+        if len(sizes) > 1:
+            raise ValueError(f"expected hyper-parameter arrays of one length, got lengths {sorted(sizes)}")
+        return tuple(sizes)
+
+    def allocate(self, models: tuple[int, ...], device: Device, dtype: str) -> tuple[Buffers, Buffers, Buffers]:
+        """Allocate the parameters, the running statistics, and the arrays that describe the input.
+
+        Parameters
+        ----------
+        models : tuple of int
+            ``(models,)``, or ``()`` for one network.
+        device : Device
+            Where.
+        dtype : str
+            The dtype of all.
+
+        Returns
+        -------
+        tuple of Buffers
+            Parameters, statistics, and inputs.
+        """
+        first = self.weights[:1]
+        groups = [first, self.weights[len(first) :], [p for p in self.parameters if p not in self.weights]]
+        inputs = self.inputs
+        running = [s for s in self.statistics if s not in inputs]
+        shaped = [{name: self.shapes[name] for name in group} for group in groups if group]
+        return (
+            Buffers(shaped, models, device, dtype, wide=first[0]),
+            Buffers([{s: self.shapes[s] for s in running}] if running else [], models, device, dtype),
+            Buffers([{s: self.shapes[s] for s in inputs}] if inputs else [], (), device, dtype),
+        )
+
+    def initialize(self, arrays: Mapping[str, Array], seed: int | Sequence[int], device: Device, dtype: str) -> None:
+        """Write the initial values into ``arrays``: draws of (seed, name), the same on every backend.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+            What to write to, by name.
+        seed : int or sequence of int
+            One seed, or one for each model.
+        device : Device
+            Where the arrays lie.
+        dtype : str
+            Their dtype.
+        """
+        for layer, names in zip(self.layers, self._names, strict=True):
+            for own, name in zip((*layer.parameters, *layer.statistics), names, strict=True):
+                value = layer.initial(own)
+                if hasattr(value, "std"):
+                    shape = self.shapes[name]
+                    value = device.asarray(random.normal(seed, name, shape, value.std(*shape)), dtype)
+                arrays[name][...] = value
+
+    def noise_shapes(self, n: int) -> dict[str, tuple[int, int]]:
+        """Give the shapes of the uniform draws that training on ``n`` examples takes, by name.
+
+        Parameters
+        ----------
+        n : int
+            Examples in the batch.
+
+        Returns
+        -------
+        dict of str to tuple of int
+            ``(n, features)`` for each layer that draws.
+        """
+        noisy = [width for layer, width in zip(self.layers, self.widths, strict=True) if layer.noisy]
+        return {f"noise{i + 1}": (n, width) for i, width in enumerate(noisy)}
+
+    def forward(
+        self, arrays: Mapping[str, Array], x: Array, *, train: bool = False, noise: Mapping[str, Array] | None = None
+    ) -> tuple[Array, Callable[..., tuple[Array | None, dict[str, Array]]], list[Array]]:
+        """Give the outputs, the pullback and the batch's statistics.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+            Parameters and running statistics by name.
+        x : array of shape (n, in_features), or (*models, n, in_features)
+            The input; models share one without model axes.
+        train : bool
+            Use the batch's statistics, and drop out.
+        noise : mapping of str to array
+            Uniform draws for the dropout layers, of the shapes that ``noise_shapes`` gives.
+
+        Returns
+        -------
+        outputs : array of shape (*models, n, out_features)
+            What the last layer gives.
+        pullback : function
+            From the outputs' gradient to the input's (None if not asked for) and a dict of the parameters'.
+            ``into`` names arrays to write the gradients to.
+        statistics : list of array
+            The batch's value of each running statistic, in the order of ``statistics``.
+        """
+        outputs, back, statistics = Wired(self, arrays).forward(x, train=train, noise=noise)
+
+        def pullback(
+            dy: Array, into: Mapping[str, Array] | None = None, wrt_input: bool = True
+        ) -> tuple[Array | None, dict[str, Array]]:
+            dx, found = back(dy, self.own(into) if into else None, wrt_input)
+            named = zip(self._names, found, strict=True)
+            return dx, {name: a for names, own in named for name, a in zip(names, own, strict=False)}
+
+        return outputs, pullback, statistics
+
+    def own(self, arrays: Mapping[str, Array]) -> list[list[Array]]:
+        """Give each layer's parameters among ``arrays``, in its order.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+            Arrays by name, or what stands for them.
+
+        Returns
+        -------
+        list of list of array
+            Layer by layer.
+        """
+        named = zip(self.layers, self._names, strict=True)
+        return [[arrays[name] for name in names[: len(layer.parameters)]] for layer, names in named]
+
+    def config(self) -> dict[str, Any]:
+        """Describe the network in plain values (JSON).
+
+        Returns
+        -------
+        dict
+            What files hold of the layers.
+        """
+        return {"in_features": self.in_features, "layers": [describe(layer) for layer in self.layers]}
+
+
+class Wired:
+    """A ``Sequential`` whose arrays are looked up once, for those who call it again and again.
+
+    Parameters
+    ----------
+    network : Sequential
+        The layers.
+    arrays : mapping of str to array
+        Parameters and running statistics by name; they may change in place.
+    """
+
+    def __init__(self, network: Sequential, arrays: Mapping[str, Array]) -> None:
+        named = zip(network.layers, network._names, strict=True)
+        self._rows = [(layer, [arrays[name] for name in names], layer.noisy) for layer, names in named]
+        # The pass back may end at the first layer that has parameters.
+        self._first = next((i for i, layer in enumerate(network.layers) if layer.parameters), 0)
+
+    def forward(
+        self, x: Array, *, train: bool = False, noise: Mapping[str, Array] | None = None
+    ) -> tuple[Array, Callable[..., tuple[Array | None, list[Sequence[Array]]]], list[Array]]:
+        """Do what ``Sequential.forward`` does, with a pullback that takes and gives lists, layer by layer."""
+        pullbacks: list[Any] = []
+        statistics: list[Array] = []
+        drawn = 0
+        for layer, arrays, noisy in self._rows:
+            u = None
+            if noisy and noise:
+                drawn += 1
+                u = noise[f"noise{drawn}"]
+            x, pull, batch = layer.forward(x, *arrays, train=train, noise=u)
+            pullbacks.append(pull)
+            statistics += batch
+
+        def pullback(
+            dy: Array, into: Sequence[Sequence[Array]] | None = None, wrt_input: bool = True
+        ) -> tuple[Array | None, list[Sequence[Array]]]:
+            found: list[Sequence[Array]] = [()] * len(pullbacks)
+            dx: Array | None = dy
+            for i in range(len(pullbacks) - 1, -1 if wrt_input else self._first - 1, -1):
+                to = into[i] if into else ()
+                dx, own = pullbacks[i](dx, to, wrt_input or i > self._first)
+                found[i] = own
+                for a, b in zip(to, own, strict=False):
+                    if a is not None and a is not b:
+                        a[...] = b
+            return dx if wrt_input else None, found
+
+        return x, pullback, statistics
+
+
+def mlp(
+    in_features: int,
+    hidden: Sequence[int],
+    out_features: int,
+    *,
+    batch_norm: bool = False,
+    dropout: Any = 0.0,
+    initializer: Initializer | None = None,
+    standardize: bool = False,
+) -> Sequential:
+    """Make a multilayer perceptron: Linear, BatchNorm, ReLU, Dropout for each hidden layer, then Linear.
+
+    Parameters
+    ----------
+    in_features : int
+        Width of the input.
+    hidden : sequence of int
+        Widths of the hidden layers; empty for a linear model.
+    out_features : int
+        Width of the output.
+    batch_norm : bool
+        Normalise each hidden layer before its ReLU.
+    dropout : float or sequence of float
+        Rate of the dropout after each ReLU; 0 leaves the layer out.
+    initializer : Initializer, optional
+        Of the weight matrices, He by default.
+    standardize : bool
+        Begin with a layer that standardises the features with the training data's mean and deviation.
+
+    Returns
+    -------
+    Sequential
+        The layers; they hold no arrays.
+    """
+    weights = initializer or He()
+    if not hasattr(weights, "std"):
+        raise TypeError(f"mlp: expected an initializer, like xpnet.He(), got {initializer!r}")
+    if not hasattr(hidden, "__len__"):
+        raise TypeError(f"mlp: expected the hidden widths as a sequence, like [50, 50], got {hidden!r}")
+    layers: list[Layer] = [Standardize()] if standardize else []
+    for width in hidden:
+        layers.append(Linear(width, weights))
+        if batch_norm:
+            layers.append(BatchNorm())
+        layers.append(ReLU())
+        if is_array(dropout) or dropout:
+            layers.append(Dropout(dropout))
+    return Sequential(in_features, [*layers, Linear(out_features, weights)])
+
+
+def to_float(x: Array, architecture: Sequential, dtype: Any) -> Array:
+    """Bring a batch to the network's dtype, unless the network itself begins by doing so."""
+    if x.dtype == dtype or isinstance(architecture.layers[0], Standardize):
+        return x
+    return namespace(x).astype(x, dtype)
+
+
+def check_features(x: Array, architecture: Sequential, device: Device) -> Array:
+    """See that ``x`` is an input for the network: its kind, its width, its device."""
+    if not hasattr(x, "shape"):
+        raise TypeError(f"features: expected an array of shape (n, {architecture.in_features}), got "
+                        f"{type(x).__name__}; wrap it in numpy.asarray(...)")
+    here = Device.of(x)
+    if here != device:
+        raise ValueError(f"features are on {here.name}, the network on {device.name}; bring them together with "
+                         f"network.device.asarray(x)")
+    xp = device.xp
+    if x.ndim < 2 or x.shape[-1] != architecture.in_features:
+        raise ValueError(f"features: expected shape (n, {architecture.in_features}), got {tuple(x.shape)}")
+    if not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
+        raise TypeError(f"features: expected real numbers, got dtype {x.dtype}")
+    return x

@@ -1,0 +1,1 @@
+"""One run: the update, the loop around it, and what is measured and saved on the way."""

@@ -1,0 +1,99 @@
+"""Minibatches: which examples an update sees is a function of (order seed, update), nothing else.
+
+They are prepared when they are asked for, in memory that is used again. A thread that prepares them ahead was slower:
+it takes a core from the wide products, or the interpreter from the many small operations between them. ``Halves``
+prepares them ahead where both cores are between wide products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from .. import random
+from ..backend import Array, Device, read_ahead
+from ..nn.losses import Loss, SoftmaxCrossEntropy
+from .rows import Rows
+from .two_threads import Halves
+
+__all__ = ["Batches"]
+
+AHEAD = 4  # batches that a disk is told of before they are read
+
+
+class Batches:
+    """The minibatches of a data set, in an order drawn anew for every epoch.
+
+    Parameters
+    ----------
+    x : array of shape (n, features)
+        The features; they keep their dtype (uint8 images stay uint8) until a batch is taken.
+    labels : array of shape (n,) or (n, outputs)
+        Class indices as int64, or what else the loss takes.
+    outputs : int
+        Width of the targets: number of classes.
+    size : int
+        Examples per batch; the last batch of an epoch holds what is left.
+    seed : int
+        Of the order.
+    device : Device
+        Where x and the labels are.
+    dtype : str
+        Of the batches.
+    rows : Halves or Rows, optional
+        What prepares batches of x, standardised perhaps; by default they are rows of it in ``dtype``.
+    loss : Loss, optional
+        What makes targets of the labels: by default softmax cross-entropy, which makes one-hot rows.
+    at_least : int
+        A last batch smaller than this is left out (batch norm cannot train on one example; the next epoch
+        draws another order).
+
+    Attributes
+    ----------
+    per_epoch : int
+        Batches in an epoch.
+    start : int
+        The update that takes the first batch of epoch 0; below 0 for a run that begins with a later epoch.
+    """
+
+    def __init__(
+        self, x: Array, labels: Array, outputs: int, *, size: int, seed: int, device: Device, dtype: str,
+        rows: Halves | Rows | None = None, loss: Loss | None = None, at_least: int = 1,
+    ) -> None:
+        self.n: int = int(x.shape[0])
+        self.size: int = min(size, self.n)
+        rest = self.n % self.size
+        self.per_epoch: int = self.n // self.size + (rest >= at_least and rest > 0)
+        self.start = 0
+        self._labels, self._seed, self._device = labels, seed, device
+        self._encode = (loss or SoftmaxCrossEntropy()).encoder(outputs, device, dtype)
+        self._batch: Halves | Rows = rows or Rows(x, self.size, device, dtype)
+        self._epoch = -1
+        self._read_ahead = read_ahead(x, device.free_memory())
+
+    @property
+    def sizes(self) -> list[int]:
+        """Examples in each batch of an epoch."""
+        return [min(self.size, self.n - i * self.size) for i in range(self.per_epoch)]
+
+    def run(self, first: int, until: int) -> Generator[tuple[Array, Array], None, None]:
+        """Give features (size, features) and targets (size, outputs) of updates first to until - 1.
+
+        A batch is valid until the next is asked for: its memory is used again. ``Halves`` stand for an array where a
+        layer takes one, and then the generator must be closed where it is not used up.
+        """
+        with self._batch as batch:
+            following = self._rows(first)
+            for update in range(first, until):
+                rows, following = following, self._rows(update + 1) if update + 1 < until else None
+                yield batch.take(rows, following), self._encode(self._device.xp.take(self._labels, rows, axis=0))
+
+    def _rows(self, update: int) -> Array:
+        """Give the examples of an update, by their indices."""
+        epoch, i = divmod(update - self.start, self.per_epoch)
+        if epoch != self._epoch:
+            self._order = self._device.asarray(random.permutation(self._seed, epoch, self.n))
+            self._epoch = epoch
+        size = self.size
+        if self._read_ahead:
+            self._read_ahead(self._order[(i + AHEAD) * size : (i + AHEAD + 1) * size])
+        return self._order[i * size : min((i + 1) * size, self.n)]

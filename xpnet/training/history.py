@@ -1,0 +1,230 @@
+"""What a run measured: one row per evaluation, and the minibatch loss of every update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..backend import to_numpy
+from ..nn.summary import text_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["History", "by_model"]
+
+
+class History:
+    """Rows of named numbers; with several models, each number is an array over the model axis.
+
+    Attributes
+    ----------
+    rows : list of dict
+        One per evaluation: ``step``, ``epoch``, ``lr``, ``train_loss``, ``train_cost``, ``train_accuracy``
+        and, with validation data, the same of ``validation``. Losses are in nats; the cost adds the
+        penalty; accuracies are fractions.
+    batch_loss : list
+        The minibatch's loss at each update.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.batch_loss: list[Any] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    def __getitem__(self, column: str) -> Any:
+        """Give one column as an array of shape (rows,), or (rows, models); NaN where a row lacks it."""
+        there = [row[column] for row in self.rows if column in row]
+        if not there:
+            raise KeyError(f"no column {column!r}; there are {', '.join(self._names()) or 'no rows'}")
+        return to_numpy([row[column] if column in row else there[0] * math.nan for row in self.rows])
+
+    def _names(self) -> list[str]:
+        """Give the names in all rows, in the order in which they first came."""
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """All columns by name."""
+        return {name: self[name] for name in self._names()}
+
+    @property
+    def models(self) -> int | None:
+        """How many models the rows are of, None for a single network."""
+        sizes = (len(v) for row in self.rows for v in row.values() if getattr(v, "ndim", 0))
+        return next(sizes, None)
+
+    def member(self, index: int) -> History:
+        """Give the history of one model of several.
+
+        Parameters
+        ----------
+        index : int
+            Which one.
+
+        Returns
+        -------
+        History
+            Of plain numbers.
+        """
+        one = History()
+        one.rows = [{name: _of(v, index) for name, v in row.items()} for row in self.rows]
+        one.batch_loss = [_of(v, index) for v in self.batch_loss]
+        return one
+
+    def records(self) -> list[dict[str, Any]]:
+        """Give the rows in plain numbers: with several models, one row for each, with a column ``model``.
+
+        Returns
+        -------
+        list of dict
+            By column.
+        """
+        return [record for row in self.rows for record in by_model(row)]
+
+    def table(self, last: int | None = None) -> str:
+        """Give the rows as a plain text table.
+
+        Parameters
+        ----------
+        last : int, optional
+            Only the last so many lines; all by default.
+
+        Returns
+        -------
+        str
+            A line of names, then a line for each row and model.
+
+        Raises
+        ------
+        ValueError
+            If ``last`` is below 1.
+        """
+        if last is not None and last < 1:
+            raise ValueError(f"table: expected last of at least 1, got {last}; leave it out for all lines")
+        records = self.records()[-last if last else None :]
+        names = list(dict.fromkeys(name for record in records for name in record))
+        return text_table(names, [[_cell(record.get(name)) for name in names] for record in records])
+
+    def plot(self, *, title: str = "") -> Figure:
+        """Draw loss and accuracy, and the learning rate beneath, against the update step.
+
+        Parameters
+        ----------
+        title : str
+            The title of the figure.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The figure.
+
+        Raises
+        ------
+        ValueError
+            If there are no rows, or the rows are of several models.
+        """
+        if not self.rows:
+            raise ValueError("plot: expected at least one row, got none; train first, with Trainer.fit")
+        if self.models is not None:
+            raise ValueError(f"plot: expected one network, got {self.models} models; draw history.member(0).plot()")
+        from .. import plotting
+
+        return plotting.history(self.columns, title=title)
+
+    def to_pandas(self) -> Any:
+        """Give the rows as a ``pandas.DataFrame``: with several models, a row for each, with a column ``model``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column for each measure.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If pandas is not installed.
+        """
+        try:
+            import pandas  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        except ImportError as error:
+            raise ModuleNotFoundError(
+                f"to_pandas needs pandas ({error}): pip install pandas, or use history.records()", name="pandas"
+            ) from error
+        return pandas.DataFrame(self.records())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything in plain values that strict JSON holds, from which ``from_dict`` makes it again, exactly.
+
+        Arrays become lists, with their dtypes by column; what is not finite becomes "nan", "inf" or "-inf".
+
+        Returns
+        -------
+        dict
+            Of lists and strings.
+        """
+        named = [item for row in self.rows for item in row.items()] + [("batch_loss", v) for v in self.batch_loss]
+        return {
+            "rows": [{name: _packed(v) for name, v in row.items()} for row in self.rows],
+            "batch_loss": [_packed(v) for v in self.batch_loss],
+            "dtypes": {name: str(v.dtype) for name, v in named if getattr(v, "ndim", 0)},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> History:
+        """Make a history of what ``to_dict`` gave.
+
+        Parameters
+        ----------
+        values : mapping
+            With the keys ``rows``, ``batch_loss`` and ``dtypes``.
+
+        Raises
+        ------
+        ValueError
+            If it is no such mapping.
+        """
+        self = cls()
+        try:
+            kinds = values["dtypes"]
+            self.rows = [{name: _unpacked(v, kinds.get(name)) for name, v in row.items()} for row in values["rows"]]
+            self.batch_loss = [_unpacked(v, kinds.get("batch_loss")) for v in values["batch_loss"]]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"expected what History.to_dict gives, got something else ({error!r})") from error
+        return self
+
+
+def by_model(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give a row in plain numbers: one dict, or one for each model with its index as ``model``."""
+    models = max((len(v) for v in row.values() if getattr(v, "ndim", 0)), default=None)
+    if models is None:
+        return [dict(row)]
+    return [{"model": i, **{name: _of(v, i) for name, v in row.items()}} for i in range(models)]
+
+
+def _of(value: Any, index: int) -> Any:
+    return value[index].item() if getattr(value, "ndim", 0) else value
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _packed(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_packed(v) for v in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _unpacked(value: Any, dtype: str | None) -> Any:
+    if isinstance(value, list):
+        return to_numpy([float(v) if isinstance(v, str) else v for v in value]).astype(dtype)
+    return float(value) if isinstance(value, str) else value

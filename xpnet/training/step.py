@@ -1,0 +1,221 @@
+"""What learns: a network's arrays, and what an update makes of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..backend import Array, Device, OutOfMemoryError, descent, format_bytes, namespace
+from ..backend.blas import Descent
+from ..nn.layers import BatchNorm, Linear, Standardize
+from ..nn.losses import Loss, l2_penalty
+from ..nn.network import blocks
+from ..nn.parameters import Buffers
+from ..nn.per_model import bind, is_array
+from ..nn.sequential import Sequential, Wired
+from .optimizers import Optimizer
+from .rows import Rows, moments
+from .two_threads import Halves, pay
+
+__all__ = ["Learner"]
+
+BLOCK = 240  # rows evaluated at a time: their float32 pixels stay in the processor's cache
+
+
+class Learner:
+    """All that changes as training goes on, on a device, and the rules by which it does.
+
+    Parameters
+    ----------
+    architecture : Sequential
+        The network's layers.
+    optimizer : Optimizer
+        Its hyper-parameters may be sequences over the models.
+    loss : Loss
+        What is made small.
+    l2 : float or sequence of float
+        The penalty's factor.
+    models : tuple of int
+        The model axis; () for one network.
+    seed : int or sequence of int
+        Of the initial weights.
+    device : Device
+        Where the arrays are.
+    dtype : str
+        Of the arithmetic.
+    x : array of shape (n, features), optional
+        The training features, for a network that standardises.
+
+    Attributes
+    ----------
+    arrays : dict of str to array
+        Parameters, running statistics and the input's scaling by name.
+    network, trained : Sequential
+        The layers with their hyper-parameters on the device; those behind the standardisation, which is the batches'.
+    parameters, gradients, running : Buffers
+        What the optimiser changes, what it reads, and the running statistics.
+    slots : dict of str to Buffers
+        The optimiser's moments.
+    scaling : tuple of array, or None
+        The input's offset and scale.
+    descent : Descent or None
+        What takes the first layer's gradient as it is formed.
+
+    Raises
+    ------
+    OutOfMemoryError
+        If the arrays do not fit in the device's free memory.
+    """
+
+    def __init__(
+        self, architecture: Sequential, optimizer: Optimizer, loss: Loss, l2: Any, *, models: tuple[int, ...],
+        seed: int | Sequence[int], device: Device, dtype: str, x: Array | None = None,
+    ) -> None:
+        check_memory(architecture, optimizer, models, device, dtype)
+        network = architecture.bind(device, dtype)
+        self.network: Sequential = network
+        # Batches come standardised: what is trained begins behind that layer.
+        first = int(isinstance(network.layers[0], Standardize))
+        self.trained: Sequential = Sequential(network.in_features, network.layers[first:])
+        self.parameters: Buffers
+        self.running: Buffers
+        self.parameters, self.running, inputs = network.allocate(models, device, dtype)
+        self.arrays: dict[str, Array] = {**self.parameters.views, **self.running.views, **inputs.views}
+        network.initialize(self.arrays, seed, device, dtype)
+        if x is not None and inputs.views:
+            self.arrays["offset1"][...], self.arrays["scale1"][...] = moments(x, device, dtype)
+        self.scaling: tuple[Array, Array] | None = (self.arrays["offset1"], self.arrays["scale1"]) if first else None
+        self.gradients: Buffers = self.parameters.like()
+        rule: Any = bind(optimizer, device, dtype, axes=1)
+        self.slots: dict[str, Buffers] = {name: self.parameters.like() for name in rule.slots}
+        self._dtype, self._device, self._loss, self._rule = dtype, device, loss, rule
+        self._l2: Any = device.asarray(l2, dtype) if is_array(l2) else float(l2)
+        factor = self._l2 if isinstance(self._l2, float) else self._l2[..., None]
+        self._penalties = [factor if names[0] in network.weights else None for names in self.parameters.names]
+        into: dict[str, Any] = dict(self.gradients.views)
+        # The first layer's weights are the largest array by far: plain descent needs no gradient array for it.
+        plain = hasattr(rule, "linear") and not self.slots and isinstance(self.trained.layers[0], Linear)
+        self.descent: Descent | None = descent(self.parameters.segments[0], self.trained.in_features) if plain else None
+        if self.descent:
+            into[self.trained.weights[0]] = self.descent
+        # The gradient of a bias that batch norm cancels is 0. What rounding makes of it, Adam would blow up to the size
+        # of the rate.
+        trained = self.trained.layers
+        for layer, following, names in zip(trained, trained[1:], self.trained._names, strict=False):
+            if isinstance(layer, Linear) and isinstance(following, BatchNorm):
+                into[names[1]] = None
+        self._wired, self._into = Wired(self.trained, self.arrays), self.trained.own(into)
+        segments = zip(self.parameters.segments, self.gradients.segments, self._penalties, strict=True)
+        self._segments = [(w, g, {name: buffers.segments[i] for name, buffers in self.slots.items()}, penalty)
+                          for i, (w, g, penalty) in enumerate(segments) if i or not self.descent]
+        rates = [1.0 - layer.momentum for layer, width in zip(network.layers, network.widths, strict=True)
+                 if isinstance(layer, BatchNorm) for _ in layer.statistics for _ in range(width)]
+        self._running_rate = device.asarray(rates, dtype)
+
+    def state(self) -> dict[str, Array]:
+        """Give the live arrays and the optimiser's moments, as ``"velocity.W1"``, by name.
+
+        Returns
+        -------
+        dict of str to array
+        """
+        moments = {f"{slot}.{name}": a for slot, buffers in self.slots.items() for name, a in buffers.views.items()}
+        return {**self.arrays, **moments}
+
+    def batches(self, x: Array, size: int) -> Halves | Rows:
+        """Give what prepares batches of ``x``, in halves where the first layer's products gain from it.
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+            The data.
+        size : int
+            The most examples in a batch. Fewer are prepared alike: for a while after a product in threads of its own,
+            BLAS keeps them waiting on their cores.
+
+        Returns
+        -------
+        Halves or Rows
+        """
+        weights = [self.arrays[name].size for name in self.trained.weights]
+        kind = Halves if self.descent and pay(x, weights, size) else Rows
+        return kind(x, min(size, x.shape[0]), self._device, self._dtype, self.scaling)
+
+    def update(self, x: Array, targets: Array, lr: Any, noise: Mapping[str, Array] | None, step: int) -> Array:
+        """Make update ``step``: see ``Trainer.update``.
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+            A batch, standardised if the network begins by doing so.
+        targets : array of shape (n, outputs)
+            What the loss makes of labels.
+        lr : float or array of shape (*models, 1)
+            The learning rate.
+        noise : mapping of str to array
+            Uniform draws for dropout.
+        step : int
+            Updates made before: the first batch sets the running statistics.
+
+        Returns
+        -------
+        array of shape (*models)
+            The batch's mean loss before the update.
+        """
+        outputs, pullback, statistics = self._wired.forward(x, train=True, noise=noise)
+        value, loss_pullback = self._loss.forward(outputs, targets)
+        if self.descent:
+            self.descent.keep, self.descent.factor = self._rule.linear(lr, self._penalties[0])
+        pullback(loss_pullback(), self._into, False)
+        for running in self.running.segments:  # one, or none without batch norm
+            rate = self._running_rate if step else 1.0
+            running += rate * (namespace(running).concat(statistics, axis=-1) - running)
+        for w, g, slots, penalty in self._segments:
+            self._rule.update(w, g, slots, lr, penalty, step)
+        return value
+
+    def evaluate(self, x: Array, y: Array) -> dict[str, Array]:
+        """Give ``loss``, ``cost`` and what the loss measures beside, block by block.
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+            Features as they are given.
+        y : array of shape (n,) or (n, outputs)
+            Checked labels.
+
+        Returns
+        -------
+        dict of str to array
+            Of shape (*models), on the device.
+        """
+        device, n = self._device, x.shape[0]
+        loss, tally = 0.0, 0.0
+        with device.activate():
+            encode = self._loss.encoder(self.network.out_features, device, self._dtype)
+            with self.batches(x, BLOCK) as part:
+                for rows in blocks(n, BLOCK):
+                    labels = y[rows, ...]
+                    outputs, _, _ = self._wired.forward(part.slice(rows))
+                    value, _ = self._loss.forward(outputs, encode(labels))
+                    loss = loss + value * (labels.shape[0] / n)
+                    tally = tally + self._loss.tally(outputs, labels)
+            beside: Mapping[str, Array] = self._loss.score(tally, y)
+            cost = loss + l2_penalty(self._l2, [self.arrays[name] for name in self.network.weights])
+        return {"loss": loss, "cost": cost, **beside}
+
+
+def check_memory(
+    architecture: Sequential, optimizer: Optimizer, models: tuple[int, ...], device: Device, dtype: str
+) -> None:
+    """See that the arrays fit, before a system that promises more than it has ends the process."""
+    numbers = sum(math.prod(shape) * (1 if name in architecture.inputs else math.prod(models))
+                  for name, shape in architecture.shapes.items())
+    copies = 3 + len(optimizer.slots)  # weights, gradients, how they were when last evaluated
+    needed, free = numbers * copies * (8 if dtype == "float64" else 4), device.free_memory()
+    if free is not None and needed > free:
+        raise OutOfMemoryError(
+            f"the network needs {format_bytes(needed)} on {device.name} ({copies} copies of {numbers:,} {dtype} "
+            f"numbers), {format_bytes(free)} are free: lower the widths of its layers or the number of models"
+        )
