@@ -82,8 +82,12 @@ def test_a_compiler_that_fails_is_reported_without_a_traceback(tmp_path: Path) -
 
 def test_nothing_is_emulated_unless_asked_for() -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("CPUCUDA_", "CUDA_"))}
-    code = ("import cpucuda, sys\ntry: cpucuda.counts()\nexcept RuntimeError as e: print(e)\n"
-            "print('cupy' in sys.modules)")
+    code = """import cpucuda, sys
+try:
+    cpucuda.counts()
+except RuntimeError as error:
+    print(error)
+print('cupy' in sys.modules)"""
     done = subprocess.run([sys.executable, "-c", code], env={**clean, "PYTHONPATH": str(build.HERE.parent)},
                           capture_output=True, text=True)
     message = "this process does not use the emulation; start it with python -m cpucuda"
@@ -113,10 +117,10 @@ def test_counts_of_launches_and_products() -> None:
 
 
 def test_kernels_and_products_can_be_skipped() -> None:
-    code = ("import cupy, cpucuda; x = cupy.asarray([[3.0]]); y = cupy.asarray([[7.0]]); cupy.add(x, x, out=y);"
-            "cupy.matmul(x, x, out=y); c = cpucuda.counts(); print(y.get(), c['kernels'] > 0, c['cublas'])")
-    assert output(code, CPUCUDA_SKIP_KERNELS="1").stdout.strip() == "[[7.]] True 1"
-    assert output(code, CPUCUDA_SKIP_KERNELS="").stdout.strip() == "[[9.]] True 1"
+    code = ("import cupy, cpucuda; x = cupy.asarray([[3.0, 0], [0, 3]]); y = x * 7; x += 1;"
+            "c = cpucuda.counts(); x @ x; d = cpucuda.counts(); print(x.get()[0, 0], c['kernels'] >= 2, d['cublas'])")
+    assert output(code, CPUCUDA_SKIP_KERNELS="1").stdout.strip() == "3.0 True 1"
+    assert output(code, CPUCUDA_SKIP_KERNELS="").stdout.strip() == "4.0 True 1"
 
 
 def test_several_devices_and_copies_between_them() -> None:
@@ -149,7 +153,7 @@ print(total, cupy.cuda.runtime.memGetInfo()[0] - free)
 try:
     cupy.empty(500, 'u1')
 except cupy.cuda.runtime.CUDARuntimeError as error:
-    print('OutOfMemory' in str(error))
+    print('cudaErrorMemoryAllocation' in str(error))
 del x
 cupy.empty(1000, 'u1')"""
     done = output(code, CPUCUDA_MEMORY="1000")
@@ -187,9 +191,9 @@ def test_absent_libraries_name_themselves(library: str) -> None:
         "solver": lambda: cupy.linalg.cholesky(cupy.eye(3)),
         "sparse": lambda: __import__("cupyx.scipy.sparse").scipy.sparse.csr_matrix(cupy.eye(3)) @ cupy.ones(3),
     }[library]
-    with pytest.raises((ImportError, NotImplementedError, RuntimeError)) as caught:
+    names = {"fft": "cufft", "random": "curand", "solver": "cusolver|nvJitLink", "sparse": "cusparse|nvJitLink"}
+    with pytest.raises((ImportError, NotImplementedError), match=f"(?i){names[library]}"):
         call()
-    assert {"random": "curand"}.get(library, library) in repr(caught.value).lower()
 
 
 def test_functions_of_the_runtime_that_are_absent_name_themselves() -> None:
