@@ -31,15 +31,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # where this is 
 
 from runners import fit, make
 
-from xpnet import Sweep, Trainer, datasets, mlp
+from xpnet import Network, Sweep, Trainer, datasets, mlp
 from xpnet.backend import Device
 from xpnet.cli import config as cli_config
 from xpnet.cli.commands import _parser
 from xpnet.cli.train import read_config
 from xpnet.datasets import _cifar10, _layouts, _pickled, inputs
 from xpnet.files.locks import LockedError, RunLock
-from xpnet.nn.formats.convert import load_npz
-from xpnet.nn.formats.safetensors import CheckpointError, load_network, unpack
+from xpnet.nn.formats.safetensors import CheckpointError, unpack
 from xpnet.sweeps.blocks import check
 from xpnet.sweeps.store import DamagedBlockWarning, Store, _digest
 from xpnet.training import run_directory
@@ -82,13 +81,13 @@ def network(data: bytes, folder: Path) -> None:
     """Read a network; after a first byte of 1, from a header in a line, and the arrays."""
     header, _, arrays = data[1:].partition(b"\n")
     (folder / "network").write_bytes(framed(header, arrays) if data[:1] == b"\1" else data[1:])
-    load_network(folder / "network")
+    Network.load(folder / "network")
 
 
 def npz(data: bytes, folder: Path) -> None:
     """Read a network from an npz file."""
     (folder / "network.npz").write_bytes(data)
-    load_npz(folder / "network.npz")
+    Network.from_npz(folder / "network.npz")
 
 
 def joined(mode: int, arrays: bytes, state: bytes, manifest: bytes) -> bytes:

@@ -152,7 +152,7 @@ class Network:
         """
         from .formats.safetensors import load_network
 
-        return load_network(path, device)
+        return load_network(cls, path, device)
 
     def summary(self) -> str:
         """Give the layers as a text table: output shapes, parameters, operations; ``summary.layers`` gives rows.
@@ -182,20 +182,32 @@ class Network:
     def from_npz(
         cls, path: str | Path, architecture: Sequential | None = None, device: str | Device = "cpu"
     ) -> Network:
-        """Read an npz file, of ``to_npz`` or of arrays alone: see ``formats.convert.load_npz``.
+        """Read an npz file, of ``to_npz`` or of arrays alone. Nothing is unpickled.
 
         Parameters
         ----------
         path : path
             The file.
         architecture : Sequential, optional
-            The layers, where the file does not tell them.
+            The layers, where the file holds only arrays by their names (``W1``, ``b1``, ...).
         device : str or Device
             Where the network will lie.
+
+        Returns
+        -------
+        Network
+            With copies of the file's arrays.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        CheckpointError
+            If it is damaged, or does not hold what the network needs.
         """
         from .formats.convert import load_npz
 
-        return load_npz(path, architecture, device)
+        return load_npz(cls, path, architecture, device)
 
     def to_torch(self) -> dict[str, Any]:
         """Give the state dict of the torch ``Sequential`` with the same layers: see ``formats.convert.to_torch``.
@@ -213,20 +225,34 @@ class Network:
     def from_torch(
         cls, architecture: Sequential, state: Mapping[str, Any], device: str | Device = "cpu"
     ) -> Network:
-        """Make a network of a torch module's state dict: see ``formats.convert.from_torch``.
+        """Make a network of a torch module's state dict.
 
         Parameters
         ----------
         architecture : Sequential
-            The layers.
+            The layers. Those with arrays are matched in their order with the modules in ``state``, whatever these are
+            called; Standardize, which torch does not know, comes to do nothing.
         state : mapping of str to array
-            What the module's ``state_dict()`` gives.
+            What ``module.state_dict()`` gives, of tensors or any arrays. ``num_batches_tracked`` is left out; a Linear
+            without a bias gets one of 0, which is the same.
         device : str or Device
             Where the network will lie.
+
+        Returns
+        -------
+        Network
+            With copies of the arrays.
+
+        Raises
+        ------
+        ValueError
+            If the modules do not fit the layers: their number, their kind, or their widths.
+        TypeError
+            If the architecture has a layer that torch does not know.
         """
         from .formats.convert import from_torch
 
-        return from_torch(architecture, state, device)
+        return from_torch(cls, architecture, state, device)
 
     def fold(self) -> Network:
         """Give a network that predicts the same without batch norm and dropout: see ``formats.convert.fold``.

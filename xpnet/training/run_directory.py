@@ -8,7 +8,6 @@ from typing import Any
 
 from ..backend import Device
 from ..files.storage import DamagedError, read_file, read_json
-from ..nn.formats.convert import load_npz
 from ..nn.formats.safetensors import CheckpointError, readable
 from ..nn.network import Network
 from .checkpoints import steps_in
@@ -64,7 +63,7 @@ def network(run: Path, device: str | Device = "cpu") -> Network:
                     "expected a directory that xpnet train --out or xpnet sweep --out wrote")
             raise FileNotFoundError(f"no trained network in {run}, neither {' nor '.join(NETWORKS)}: {hint}")
         run = path
-    found = load_npz(run, device=device) if run.suffix == ".npz" else Network.load(run, device)
+    found = Network.from_npz(run, device=device) if run.suffix == ".npz" else Network.load(run, device)
     many = {a.shape[0] for name, a in found.arrays.items() if a.ndim > len(found.architecture.shapes[name])}
     if many:
         raise ValueError(f"{run} holds {many.pop()} models side by side: save one, with network.member(0).save(path)")

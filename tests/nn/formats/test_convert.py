@@ -20,7 +20,7 @@ from helpers import assert_close, assert_same, blobs, draw
 from xpnet import BatchNorm, Dropout, Layer, Linear, Network, Normal, ReLU, Sequential, Standardize, Trainer
 from xpnet import mlp as make
 from xpnet.backend import Device, from_dlpack, to_numpy
-from xpnet.nn.formats.convert import fold, from_torch, load_npz, save_npz, to_torch
+from xpnet.nn.formats.convert import fold, save_npz, to_torch
 from xpnet.nn.formats.onnx import to_onnx
 from xpnet.nn.formats.safetensors import CheckpointError
 
@@ -68,7 +68,7 @@ def test_npz_of_several_models_and_float64(tmp_path: Path) -> None:
     network = trained(make(6, [4], 3, dropout=[0.1, 0.2], initializer=Normal([0.1, 0.2])), dtype="float64",
                       seed=[1, 2])
     save_npz(tmp_path / "n", network)  # no suffix is added
-    again = load_npz(tmp_path / "n")
+    again = Network.from_npz(tmp_path / "n")
     assert_same(again.arrays, network.arrays)
     assert again.architecture.config() == network.architecture.config()
     assert [path.name for path in tmp_path.iterdir()] == ["n"]
@@ -90,10 +90,10 @@ def test_numpy_alone_reads_and_writes_the_arrays(tmp_path: Path) -> None:
         assert json.loads(str(file["architecture"]))["in_features"] == 6
     np.savez_compressed(tmp_path / "bare.npz", **network.arrays)
     with pytest.raises(CheckpointError, match="holds no architecture; give the layers with architecture="):
-        load_npz(tmp_path / "bare.npz")
-    assert_same(load_npz(tmp_path / "bare.npz", network.architecture).arrays, network.arrays)
+        Network.from_npz(tmp_path / "bare.npz")
+    assert_same(Network.from_npz(tmp_path / "bare.npz", network.architecture).arrays, network.arrays)
     with pytest.raises(CheckpointError, match="lacks gamma1, beta1, mean1, var1; it has W1"):
-        load_npz(tmp_path / "bare.npz", make(6, [4], 3, batch_norm=True))
+        Network.from_npz(tmp_path / "bare.npz", make(6, [4], 3, batch_norm=True))
 
 
 def written(**entries: bytes) -> bytes:
@@ -131,7 +131,7 @@ def test_what_is_no_network_is_refused(name: str, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     (tmp_path / "n.npz").write_bytes(HOSTILE[name])
     with pytest.raises(CheckpointError, match=r"n\.npz"):
-        load_npz("n.npz")
+        Network.from_npz("n.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["n.npz"]
 
 
@@ -147,7 +147,7 @@ def test_a_damaged_file_is_an_error_or_the_same_network(data: st.DataObject, tmp
         content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     path.write_bytes(content)
     try:
-        again = load_npz(path)
+        again = Network.from_npz(path)
     except CheckpointError:
         return
     assert_same(again.arrays, network.arrays)  # the archive's checksums see to it
@@ -168,7 +168,7 @@ class Scaled(Layer):
 def test_fields_become_json_or_an_error(tmp_path: Path) -> None:
     network = trained(make(6, [4], 3, dropout=np.float32(0.25)))
     network.to_npz(tmp_path / "n.npz")
-    assert Dropout(0.25) in load_npz(tmp_path / "n.npz").architecture.layers
+    assert Dropout(0.25) in Network.from_npz(tmp_path / "n.npz").architecture.layers
     own = Sequential(6, [Scaled(1j)])
     with pytest.raises(TypeError, match="JSON, which has no complex"):
         save_npz(tmp_path / "own.npz", Network(own, {"a1": np.ones(6)}))
@@ -259,7 +259,7 @@ def test_we_predict_the_same_with_the_weights_of_torch(name: str) -> None:
         optimizer.step()
     with torch.no_grad():
         outputs = other.eval()(x).numpy()
-    network = from_torch(ARCHITECTURES[name], other.state_dict())
+    network = Network.from_torch(ARCHITECTURES[name], other.state_dict())
     assert_close(network(x.numpy()), outputs, 1e-5)
     before = network.arrays["W1" if "W1" in network.arrays else "gamma1"].copy()
     with torch.no_grad():
@@ -272,11 +272,11 @@ def test_modules_are_matched_in_order_whatever_they_are_called() -> None:
     network = trained(make(6, [4], 3))
     renamed = {{"0": "encoder.first", "2": "head"}[key.split(".")[0]] + "." + key.split(".")[1]: a
                for key, a in to_torch(network).items()}
-    assert_same(from_torch(network.architecture, renamed).arrays, network.arrays)
+    assert_same(Network.from_torch(network.architecture, renamed).arrays, network.arrays)
     bare = {key: a for key, a in to_torch(network).items() if key != "2.bias"}
-    assert_same(from_torch(network.architecture, bare).arrays, {**network.arrays, "b2": np.zeros(3, "float32")})
+    assert_same(Network.from_torch(network.architecture, bare).arrays, {**network.arrays, "b2": np.zeros(3, "float32")})
     one = {"weight": np.ones((3, 6)), "bias": np.ones(3)}
-    assert from_torch(Sequential(6, [Linear(3)]), one).arrays["W1"].shape == (6, 3)
+    assert Network.from_torch(Sequential(6, [Linear(3)]), one).arrays["W1"].shape == (6, 3)
 
 
 def test_states_that_do_not_fit_are_refused() -> None:
@@ -284,15 +284,15 @@ def test_states_that_do_not_fit_are_refused() -> None:
     state = network.to_torch()
     assert state["1.num_batches_tracked"].dtype == np.int64
     with pytest.raises(ValueError, match="expected 2 modules with arrays, one for each of Linear, Linear, got 0, 1, 3"):
-        from_torch(make(6, [5], 3), state)
+        Network.from_torch(make(6, [5], 3), state)
     with pytest.raises(ValueError, match="expected weight of 1 for Linear, got weight, bias, running_mean"):
-        from_torch(make(6, [5, 5], 3), state)
+        Network.from_torch(make(6, [5, 5], 3), state)
     with pytest.raises(ValueError, match=r"0: expected shape \(6, 4\) for W1, got \(6, 5\) \(transposed\)"):
-        from_torch(make(6, [4], 3, batch_norm=True), state)
+        Network.from_torch(make(6, [4], 3, batch_norm=True), state)
     with pytest.raises(ValueError, match="expected weight, bias, running_mean, running_var of 1 for BatchNorm"):
-        from_torch(network.architecture, {k: a for k, a in state.items() if k != "1.running_var"})
+        Network.from_torch(network.architecture, {k: a for k, a in state.items() if k != "1.running_var"})
     with pytest.raises(ValueError, match="got none"):
-        from_torch(network.architecture, {})
+        Network.from_torch(network.architecture, {})
 
 
 def test_what_torch_does_not_know_is_refused() -> None:
@@ -302,7 +302,7 @@ def test_what_torch_does_not_know_is_refused() -> None:
     with pytest.raises(ValueError, match=r"to_torch: expected one network, got 2 models; .* network.member\(0\)"):
         to_torch(trained(make(6, [4], 3), seed=[1, 2]))
     with pytest.raises(TypeError, match=r"from_torch: Scaled\(factor=1\) has arrays that torch has no names for"):
-        from_torch(Sequential(6, [Scaled(1)]), {"0.weight": np.ones(6)})
+        Network.from_torch(Sequential(6, [Scaled(1)]), {"0.weight": np.ones(6)})
     odd = Sequential(6, [Standardize(), BatchNorm(), Linear(3)])
     with pytest.raises(TypeError, match="expected a Linear after Standardize, to fold it into, got BatchNorm"):
         to_torch(trained(odd))
@@ -421,5 +421,5 @@ def test_models_convert_member_by_member() -> None:
     states = [to_torch(network.member(m)) for m in range(2)]
     assert not np.array_equal(states[0]["0.weight"], states[1]["0.weight"])
     for m, state in enumerate(states):
-        assert_same(from_torch(network.architecture, state).arrays, {
+        assert_same(Network.from_torch(network.architecture, state).arrays, {
             name: np.array(a[m]) for name, a in network.arrays.items()})

@@ -24,7 +24,6 @@ from xpnet.nn.formats.safetensors import (
     CheckpointError,
     architecture_from,
     blas_in_use,
-    load_network,
     pack,
     save_network,
     unpack,
@@ -153,7 +152,7 @@ def test_architectures_come_back_from_their_description(architecture: Sequential
 def test_a_missing_file_is_an_error_of_its_own(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(FileNotFoundError, match=f"no network at {path}"):
-            load_network(path)
+            Network.load(path)
 
 
 def rewrite(path: Path, **changes: Any) -> None:
@@ -225,14 +224,14 @@ def test_hostile_files_are_refused(kind: str, tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "file"
     HOSTILE[kind](path)
     with pytest.raises(CheckpointError, match=str(path)):
-        load_network(path)
+        Network.load(path)
     assert not (tmp_path / "owned").exists()
 
 
 def test_a_checkpoint_error_is_a_value_error_and_names_what_is_known(tmp_path: Path) -> None:
     rewrite(tmp_path / "a", architecture=layers({"type": "Conv2d"}))
     with pytest.raises(ValueError, match=r"unknown layer 'Conv2d'; known are .*Linear"):
-        load_network(tmp_path / "a")
+        Network.load(tmp_path / "a")
 
 
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
@@ -241,7 +240,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     for size in (1, 7, 8, 9, 100, len(content) // 2, len(content) - 4, len(content) - 1):
         (tmp_path / "cut").write_bytes(content[:size])
         with pytest.raises(CheckpointError, match="not a network"):
-            load_network(tmp_path / "cut")
+            Network.load(tmp_path / "cut")
 
 
 def test_a_field_that_json_cannot_hold_is_refused_not_changed(tmp_path: Path) -> None:
@@ -259,7 +258,7 @@ def test_a_file_larger_than_the_memory_is_refused_before_it_is_read(tmp_path: Pa
     with (tmp_path / "a").open("wb") as file:
         file.truncate(2**43)
     with pytest.raises(CheckpointError, match=r"8,796,093,022,208 bytes, more than the [\d,]+ that are read"):
-        load_network(tmp_path / "a")
+        Network.load(tmp_path / "a")
 
 
 def test_arrays_are_packed_from_copies_in_c_order() -> None:

@@ -17,18 +17,20 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...backend import Device, to_numpy
 from ..layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
-from ..network import Network
 from ..sequential import Sequential
 from .safetensors import CheckpointError, architecture_from
 
-__all__ = ["fold", "from_torch", "load_npz", "save_npz", "to_torch"]
+if TYPE_CHECKING:
+    from ..network import Network
+
+__all__ = ["fold", "save_npz", "to_torch"]
 
 _ARCHITECTURE = "architecture"  # the entry of an npz file that holds the layers, as JSON
 
@@ -55,31 +57,10 @@ def save_npz(path: str | Path, network: Network) -> None:
 
 
 def load_npz(
-    path: str | Path, architecture: Sequential | None = None, device: str | Device = "cpu"
+    make: Callable[[Sequential, dict[str, Any]], Network], path: str | Path, architecture: Sequential | None = None,
+    device: str | Device = "cpu",
 ) -> Network:
-    """Read a network from an npz file. Nothing is unpickled.
-
-    Parameters
-    ----------
-    path : path
-        The file.
-    architecture : Sequential, optional
-        The layers, where the file holds only arrays by their names (``W1``, ``b1``, ...).
-    device : str or Device
-        Where the network will lie.
-
-    Returns
-    -------
-    Network
-        With copies of the file's arrays.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    CheckpointError
-        If it is damaged, or does not hold what the network needs.
-    """
+    """Read a network from an npz file, and make it of its layers and arrays by ``make``: see ``Network.from_npz``."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no network at {path}: expected an npz file")
@@ -99,7 +80,7 @@ def load_npz(
             missing = [name for name in architecture.shapes if name not in file]
             if missing:
                 raise CheckpointError(f"{path}: lacks {', '.join(missing)}; it has {', '.join(file) or 'nothing'}")
-            return Network(architecture, {name: here.asarray(file[name], copy=True) for name in architecture.shapes})
+            return make(architecture, {name: here.asarray(file[name], copy=True) for name in architecture.shapes})
     except CheckpointError:
         raise
     except Exception as error:  # zipfile, zlib, tokenize, struct: whatever a damaged file brings up
@@ -147,32 +128,11 @@ def to_torch(network: Network) -> dict[str, NDArray[Any]]:
 _TORCH = ("weight", "bias", "running_mean", "running_var")
 
 
-def from_torch(architecture: Sequential, state: Mapping[str, Any], device: str | Device = "cpu") -> Network:
-    """Make a network of a torch module's state dict.
-
-    Parameters
-    ----------
-    architecture : Sequential
-        The layers. Those with arrays are matched in their order with the modules in ``state``, whatever these are
-        called; Standardize, which torch does not know, comes to do nothing.
-    state : mapping of str to array
-        What ``module.state_dict()`` gives, of tensors or any arrays. ``num_batches_tracked`` is left out; a Linear
-        without a bias gets one of 0, which is the same.
-    device : str or Device
-        Where the network will lie.
-
-    Returns
-    -------
-    Network
-        With copies of the arrays.
-
-    Raises
-    ------
-    ValueError
-        If the modules do not fit the layers: their number, their kind, or their widths.
-    TypeError
-        If the architecture has a layer that torch does not know.
-    """
+def from_torch(
+    make: Callable[[Sequential, dict[str, Any]], Network], architecture: Sequential, state: Mapping[str, Any],
+    device: str | Device = "cpu",
+) -> Network:
+    """Find the arrays of a torch module's state dict, and make a network of them: see ``Network.from_torch``."""
     here = Device(device) if isinstance(device, str) else device
     modules: dict[str, dict[str, NDArray[Any]]] = {}
     for key, value in state.items():
@@ -205,7 +165,7 @@ def from_torch(architecture: Sequential, state: Mapping[str, Any], device: str |
         if isinstance(layer, Standardize):
             arrays |= {name: np.full(architecture.shapes[name], layer.initial(own), dtype)
                        for name, own in zip(names, layer.statistics, strict=True)}
-    return Network(architecture, {name: here.asarray(np.array(a, order="C")) for name, a in arrays.items()})
+    return make(architecture, {name: here.asarray(np.array(a, order="C")) for name, a in arrays.items()})
 
 
 def fold(network: Network) -> Network:
@@ -256,7 +216,7 @@ def folded(
     architecture = Sequential(network.architecture.in_features, layers)
     named = {name: network.device.asarray(np.ascontiguousarray(a)) for names, own in zip(
         architecture._names, arrays, strict=True) for name, a in zip(names, own, strict=True)}
-    return Network(architecture, named)
+    return type(network)(architecture, named)
 
 
 def single(network: Network, owner: str) -> Network:

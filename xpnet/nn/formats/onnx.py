@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...backend import to_numpy
 from ..layers import BatchNorm, Linear, ReLU, Standardize
-from ..network import Network
 from .convert import folded, hosted, single, write_file
+
+if TYPE_CHECKING:
+    from ..network import Network
 
 __all__ = ["to_onnx"]
 

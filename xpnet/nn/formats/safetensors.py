@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,12 @@ from ...backend import Device, blas, to_numpy
 from ...files.storage import DamagedError, read_file, replace_file
 from .. import initializers
 from ..layers import LAYERS
+from ..sequential import Sequential
 
 if TYPE_CHECKING:
     from ..network import Network
-    from ..sequential import Sequential
 
-__all__ = ["CheckpointError", "architecture_from", "blas_in_use", "load_network", "pack", "plain", "readable",
+__all__ = ["CheckpointError", "architecture_from", "blas_in_use", "pack", "plain", "readable",
            "save_network", "unpack"]
 
 _FORMAT = "xpnet network 1"
@@ -83,8 +83,10 @@ def save_network(path: str | Path, network: Network) -> None:
     replace_file(path, pack(network.arrays, metadata))
 
 
-def load_network(path: str | Path, device: str | Device = "cpu") -> Network:
-    """Read a network that ``save_network`` wrote.
+def load_network(
+    make: Callable[[Sequential, dict[str, Any]], Network], path: str | Path, device: str | Device = "cpu"
+) -> Network:
+    """Read a network that ``save_network`` wrote, and make it of its layers and arrays by ``make``.
 
     Raises
     ------
@@ -93,8 +95,6 @@ def load_network(path: str | Path, device: str | Device = "cpu") -> Network:
     CheckpointError
         If it is damaged, or not a network.
     """
-    from ..network import Network
-
     path = Path(path).resolve()
     if not path.is_file():
         raise FileNotFoundError(f"no network at {path}: expected a file that Network.save wrote")
@@ -105,15 +105,13 @@ def load_network(path: str | Path, device: str | Device = "cpu") -> Network:
         if metadata.get("format") != _FORMAT:
             raise CheckpointError(f"expected the format {_FORMAT!r}, got {str(metadata.get('format'))[:80]!r}")
         architecture = architecture_from(json.loads(metadata["architecture"]))
-        return Network(architecture, {name: here.asarray(a) for name, a in unpack(content).items()})
+        return make(architecture, {name: here.asarray(a) for name, a in unpack(content).items()})
     except (DamagedError, AttributeError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a network that xpnet wrote ({str(error)[:500]})") from error
 
 
 def architecture_from(config: Any) -> Sequential:
     """Make a network from what ``Sequential.config`` gives; only known layers and initializers are made."""
-    from ..sequential import Sequential
-
     known = {**LAYERS, **{name: getattr(initializers, name) for name in ("He", "Xavier", "Normal")}}
 
     def make(value: Any) -> Any:
