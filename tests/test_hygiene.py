@@ -55,6 +55,8 @@ def allowed(path: Path) -> set[str]:
     name = path.relative_to(PACKAGE).as_posix()
     if name in ROOM:
         return {"numpy", "cupy", "array_api_compat", "importlib, called"}
+    if name == "_moved.py":
+        return {"importlib, called"}  # it imports modules of xpnet by their names
     return {"numpy"} if name in HOST or name.startswith("datasets/") else set()
 
 

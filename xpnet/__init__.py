@@ -1,6 +1,7 @@
 """Multilayer perceptrons on NumPy and CuPy arrays, from one source, with proven gradients."""
 
 from . import datasets
+from ._moved import keep as _keep
 from ._version import __version__ as __version__
 from .backend import Device, DeviceError, OutOfMemoryError
 from .estimators import GridSearch, MLPClassifier, MLPRegressor
@@ -32,3 +33,4 @@ __all__ = [
     "Sweep", "TensorBoard", "Trainer", "Uniform", "WorkersError", "Xavier", "coarse_to_fine", "datasets", "find_lr",
     "mlp", "sweep",
 ]
+_keep()

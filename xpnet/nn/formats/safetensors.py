@@ -21,7 +21,7 @@ from ..sequential import Sequential
 if TYPE_CHECKING:
     from ..network import Network
 
-__all__ = ["CheckpointError", "architecture_from", "blas_in_use", "load_network", "pack", "plain", "readable",
+__all__ = ["CheckpointError", "architecture_from", "blas_in_use", "pack", "plain", "readable",
            "save_network", "unpack"]
 
 _FORMAT = "xpnet network 1"
