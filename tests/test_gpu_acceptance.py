@@ -199,7 +199,8 @@ def test_a_run_that_is_stopped_keeps_what_it_found(tmp_path: Path) -> None:
         assert process.wait(60) == 1
     report = json.loads(out.read_text("utf-8"))
     assert problems(report) == []
-    assert [section["status"] for section in report["sections"].values()] == ["passed", "failed", "not run", "not run"]
+    statuses = [section["status"] for section in report["sections"].values()]
+    assert statuses in (["passed", one, "not run", "not run"] for one in ("failed", "not run"))  # begun, or not yet
     reasons = {section["reason"] for name, section in report["sections"].items() if name != "environment"}
     assert reasons == {"the run was stopped by SIGTERM"}
 
