@@ -123,6 +123,8 @@ def run_child(
             child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                      env=environment, start_new_session=os.name == "posix")
             running.child = child
+            if running.stopped:  # the signal came while it started
+                kill(child)
             try:
                 ended = f"the process ended with exit code {child.wait(timeout=seconds)}"
             except subprocess.TimeoutExpired:
