@@ -88,9 +88,8 @@ MUTANTS = [
     ("xpnet/training/step.py", "running statistics: first batch", "if step else 1.0", "if step >= 0 else 1.0"),
 ]
 
-CUPY_TESTS = ["tests/backend", "tests/nn/test_gradcheck.py", "tests/nn/test_layers.py",
-              "tests/training/test_trainer.py",
-              "tests/nn/test_network.py", "tests/cpucuda"]
+CUPY_TESTS = ["tests/backend/test_second_device.py", "tests/backend/test_backend.py", "tests/backend/test_cupy_guards.py",
+              "tests/nn/test_layers.py", "tests/nn/test_gradcheck.py", "tests/training/test_trainer.py"]
 
 #: The same of what is CuPy's alone: in the backend, where a device is made the current one, and in the emulation.
 CUPY = [
@@ -162,10 +161,10 @@ def survives(copy: Path, file: str, old: str, new: str) -> str:
     emulated = (file, old) in {(row[0], row[2]) for row in CUPY}
     before = ["-m", "cpucuda"] if emulated else []
     places = [str(copy), *([str(copy / "tests")] if emulated else [])]
+    tests = ["tests/cpucuda"] if "cpucuda" in file else CUPY_TESTS if emulated else TESTS
     try:
         done = subprocess.run(
-            [sys.executable, *before, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider",
-             *(CUPY_TESTS if emulated else TESTS)], cwd=copy, text=True, capture_output=True, check=False,
+            [sys.executable, *before, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests], cwd=copy, text=True, capture_output=True, check=False,
             env={**os.environ, "XPNET_BACKENDS": "cupy" if emulated else "numpy", "CPUCUDA_DEVICES": "2",
                  "PYTHONPATH": os.pathsep.join(places), "OPENBLAS_NUM_THREADS": "1"},
         )
