@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 import xpnet
-from xpnet import cli, datasets
+from xpnet import datasets
 from xpnet.cli import main
 from xpnet.cli import train as cli_train
+from xpnet.cli.commands import _parser
 from xpnet.cli.train import read_config
 from xpnet.nn.formats.safetensors import CheckpointError
 from xpnet.training.checkpoints import ResumeWarning, steps_in
@@ -171,7 +172,7 @@ def test_more_images_than_memory(capsys: pytest.CaptureFixture[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Give the parser of ``xpnet train``."""
-    found = cli._parser().parse_args(["train"]).parser
+    found = _parser().parse_args(["train"]).parser
     assert isinstance(found, argparse.ArgumentParser)
     return found
 
