@@ -88,8 +88,9 @@ MUTANTS = [
     ("xpnet/training/step.py", "running statistics: first batch", "if step else 1.0", "if step >= 0 else 1.0"),
 ]
 
-CUPY_TESTS = ["tests/backend/test_second_device.py", "tests/backend/test_backend.py", "tests/backend/test_cupy_guards.py",
-              "tests/nn/test_layers.py", "tests/nn/test_gradcheck.py", "tests/training/test_trainer.py"]
+CUPY_TESTS = ["tests/backend/test_second_device.py", "tests/backend/test_backend.py",
+              "tests/backend/test_cupy_guards.py", "tests/nn/test_layers.py",
+              "tests/nn/test_gradcheck.py", "tests/training/test_trainer.py"]
 
 #: The same of what is CuPy's alone: in the backend, where a device is made the current one, and in the emulation.
 CUPY = [
@@ -164,7 +165,8 @@ def survives(copy: Path, file: str, old: str, new: str) -> str:
     tests = ["tests/cpucuda"] if "cpucuda" in file else CUPY_TESTS if emulated else TESTS
     try:
         done = subprocess.run(
-            [sys.executable, *before, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests], cwd=copy, text=True, capture_output=True, check=False,
+            [sys.executable, *before, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
+            cwd=copy, text=True, capture_output=True, check=False,
             env={**os.environ, "XPNET_BACKENDS": "cupy" if emulated else "numpy", "CPUCUDA_DEVICES": "2",
                  "PYTHONPATH": os.pathsep.join(places), "OPENBLAS_NUM_THREADS": "1"},
         )
