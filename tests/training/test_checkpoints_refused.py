@@ -306,7 +306,7 @@ def test_a_schedule_that_is_a_function_is_compared_by_name(tmp_path: Path) -> No
         return 0.01
 
     stopped(make(tmp_path, schedule=one), 17)
-    with pytest.raises(ResumeError, match=r'schedule was "test_runs_refused\.test_a_.*, and is "test_'):
+    with pytest.raises(ResumeError, match=r'schedule was "test_checkpoints_refused\.test_a_.*, and is "test_'):
         make(tmp_path, schedule=other).resume(tmp_path)
     make(tmp_path, schedule=one).resume(tmp_path)
 
