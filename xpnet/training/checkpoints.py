@@ -262,7 +262,7 @@ def resume(trainer: Trainer, run: Path) -> None:
     else:
         raise CheckpointError(f"no checkpoint in {run} is intact: {'; '.join(damaged.values())}")
     for why in damaged.values():
-        warnings.warn(f"{why}: going on from {path.name}", ResumeWarning, stacklevel=4)
+        warnings.warn(f"{why}: going on from {path.name}", ResumeWarning, stacklevel=3)
     _refuse(run, snapshot.differences(found.told, trainer))
     snapshot.restore(found, trainer)
     own = trainer.callbacks[-1] if trainer.callbacks else None

@@ -1,4 +1,4 @@
-"""What is not finite, and where it began: read seldom while all is well, and searched for once when it is not."""
+"""Divergence: losses are read seldom while all are finite, and searched once for where it began when one is not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["POLICIES", "DivergenceError", "DivergencePolicy", "DivergenceWarning
 Minibatch = tuple[Array, Array, Any, Mapping[str, Array]]
 
 HALVINGS = 10  # of the rate in one run, at most
-_ROWS = 10_000  # looked at in one go: each is one answer from the device
+_ROWS = 10_000  # checked at a time: each check waits for one answer from the device
 
 
 class DivergenceError(ArithmeticError):
@@ -34,7 +34,7 @@ class NotFiniteError(ValueError, ArithmeticError):
 
 
 def check_finite(x: Array, what: str) -> None:
-    """See that numbers (n, features) are finite.
+    """Check that numbers (n, features) are finite.
 
     Raises
     ------
