@@ -26,6 +26,8 @@ from _cpu_xpnet import Xpnet, xpnet
 from _gpu_section import write_json
 from environments import ROOT
 
+from xpnet.training.evaluation import check_examples
+from xpnet.training.loop import Loop
 from xpnet.training.two_threads import Halves
 
 #: Network, models at once, whether batches come in halves on two threads where that pays.
@@ -95,7 +97,7 @@ def update(trainer: Any, x: Any, targets: Any, lr: Any, clock: Clock) -> None:
     clock.tick("running statistics")
     for w, g, slots, penalty in learner._segments:
         learner._rule.update(w, g, slots, lr, penalty, trainer.step)
-    trainer.step += 1
+    trainer.run_state.step += 1
     clock.tick("optimiser, all other arrays")
 
 
@@ -112,12 +114,13 @@ def case(network: str, models: int, halves: bool, steps: int, images: int) -> di
     ours, whole, alone, clock = Xpnet(job, data), [], [], Clock()
     ours.run(50)
     trainer = ours.trainer
-    x, y = trainer._examples(data.x, data.y, trainer.device, "")
+    x, y = check_examples(data.x, data.y, trainer.architecture, trainer.loss, trainer.device, move=False)
     for _ in range(5):
         for _ in range(2):
             made, seconds = ours.run(steps // 10)
             whole.append(1e6 * seconds / made)
-        batches, rates = trainer.batches(x, y), trainer._rates(0, 2)
+        batches = trainer.batches(x, y)
+        rates = Loop(trainer, batches).rates(0, 2)
         clock.last = time.perf_counter()
         for features, targets in batches.run(trainer.step, trainer.step + steps // 5):
             clock.tick("targets" if isinstance(features, Halves) else "gather, conversion, standardisation; targets")

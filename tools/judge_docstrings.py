@@ -59,12 +59,21 @@ def protocols(kind: type) -> list[type]:
     return [other for other in beside if getattr(other, "_is_protocol", False) and other is not kind]
 
 
+def members(thing: Any, pages: dict[str, Any]) -> dict[str, Any]:
+    """Return what a class defines, and what it has of classes of the package that have no page of their own."""
+    if not inspect.isclass(thing):
+        return {}
+    kinds = [kind for kind in reversed(thing.__mro__) if kind.__module__.startswith("xpnet.")]
+    return {key: member for kind in kinds if kind is thing or kind not in pages.values()
+            for key, member in vars(kind).items()}
+
+
 def public() -> dict[str, bool]:
     """Give every public name, and whether a base class or protocol has it too."""
-    found = {}
-    for name, thing in listed():
+    found, pages = {}, dict(listed())
+    for name, thing in pages.items():
         found[name] = bool(getattr(thing, "_is_protocol", False))
-        for key, member in vars(thing).items() if inspect.isclass(thing) else ():
+        for key, member in members(thing, pages).items():
             kinds = (property, classmethod, staticmethod)
             if not key.startswith("_") and (inspect.isfunction(member) or isinstance(member, kinds)):
                 above = [*thing.__mro__[1:], *protocols(thing)]

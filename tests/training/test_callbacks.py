@@ -49,6 +49,10 @@ class Log(Callback):
         self.calls.append((self.name, "evaluation", trainer.step))
         return trainer.step == self.stop_at
 
+    def on_stop(self, trainer: Trainer) -> None:
+        """Note a stop."""
+        self.calls.append((self.name, "stop", trainer.step))
+
     def on_end(self, trainer: Trainer) -> None:
         """Note the end."""
         self.calls.append((self.name, "end", trainer.step))
@@ -80,6 +84,28 @@ def test_a_callback_stops_the_run_and_all_others_are_still_asked(device: Device)
     assert calls[-3:] == [("b", "evaluation", 2), ("a", "end", 2), ("b", "end", 2)]
     calls.clear()
     assert fit(device, [Log("a", calls, stop_at=0)]).step == 0
+
+
+class StopAsked(Callback):
+    """Asks the trainer to stop at an evaluation, as a signal would."""
+
+    def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
+        """Ask at update 2."""
+        if trainer.step == 2:
+            trainer.stop()
+        return None
+
+
+def test_callbacks_hear_of_a_stop_that_was_asked_for_before_the_end(device: Device) -> None:
+    calls: list[Any] = []
+    trainer = fit(device, [Callback(), Log("a", calls), StopAsked(), Log("b", calls)])
+    assert trainer.step == 2
+    assert not trainer.stopping
+    assert not trainer.stopped
+    assert calls[-4:] == [("a", "stop", 2), ("b", "stop", 2), ("a", "end", 2), ("b", "end", 2)]
+    calls.clear()
+    trainer.fit(*blobs(device, 32), steps=4, evaluate_every=2)
+    assert not [call for call in calls if call[1] == "stop"]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

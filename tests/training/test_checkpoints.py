@@ -23,6 +23,7 @@ from xpnet.backend import Device
 from xpnet.training import snapshot
 from xpnet.training.checkpoints import Checkpoints, ResumeWarning, steps_in
 from xpnet.training.interrupts import stop_on_signals
+from xpnet.training.loop import Loop
 
 # Bit for bit ----------------------------------------------------------------------------------------------------------
 
@@ -284,19 +285,19 @@ def test_stopping_comes_after_an_evaluation_that_is_due(tmp_path: Path) -> None:
     assert max(steps_in(tmp_path)) == 20
 
 
-def test_a_row_that_an_interruption_kept_from_being_measured_is_made_up_for(tmp_path: Path) -> None:
+def test_a_row_that_an_interruption_kept_from_being_measured_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make()
-    measure = trainer._measure
+    evaluate = Loop.evaluate
 
-    def interrupted(*arguments: Any) -> bool:
+    def interrupted(loop: Loop) -> bool:
         if trainer.step == 20:
             raise KeyboardInterrupt
-        return measure(*arguments)
+        return evaluate(loop)
 
-    trainer._measure = interrupted  # type: ignore[method-assign]
+    monkeypatch.setattr(Loop, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(trainer)
-    trainer._measure = measure  # type: ignore[method-assign]
+    monkeypatch.setattr(Loop, "evaluate", evaluate)
     assert_same(result(fit(trainer)), result(fit(make())))
 
 

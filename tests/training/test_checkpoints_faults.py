@@ -34,8 +34,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(how: str, name
     stopped(make(tmp_path), 27)
     damage(tmp_path / "checkpoints" / "step-00000027" / name, how)
     again = make(tmp_path)
-    with pytest.warns(ResumeWarning, match=rf"step-00000027 is damaged: .*{name}.*: going on from step-00000020"):
+    said = rf"step-00000027 is damaged: .*{name}.*: going on from step-00000020"
+    with pytest.warns(ResumeWarning, match=said) as told:
         again.resume(tmp_path)
+    assert [warning.filename for warning in told] == [__file__]
     assert again.step == 20
     assert_same(result(fit(again)), result(whole))
     assert (tmp_path / "checkpoints" / "step-00000027.damaged").is_dir()  # put aside, and not counted

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import runners
 from helpers import assert_same, blobs
 from runners import RICH, fit, make, result, stopped
 
@@ -124,8 +125,9 @@ def test_other_libraries_and_threads_are_warned_of(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(snapshot, "environment", lambda device: {**real(device), "threads": "64", "blas": "MKL"})
     again = make(tmp_path)
     again.resume(tmp_path)
-    with pytest.warns(ResumeWarning, match='threads was "1", and is "64" here; blas was .*, and is "MKL" here'):
+    with pytest.warns(ResumeWarning, match='threads was "1", and is "64" here; blas was .*, and is "MKL" here') as told:
         fit(again)
+    assert [warning.filename for warning in told] == [runners.__file__]  # the line that called ``Trainer.fit``
 
 
 def test_a_used_directory_is_refused(tmp_path: Path) -> None:

@@ -8,12 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import assert_same, blobs
+from helpers import assert_same, blobs, draw
 
 from xpnet import SGD, Adam, Constant, DivergenceError, Linear, ReLU, Sequential, Trainer, mlp
 from xpnet.backend import Array, Device, OutOfMemoryError, to_numpy
 from xpnet.nn.layers import Layer
-from xpnet.training.divergence import DivergenceWarning, NotFiniteError, check_finite
+from xpnet.training.divergence import (
+    POLICIES,
+    DivergencePolicy,
+    DivergenceWarning,
+    NotFiniteError,
+    check_finite,
+    finite_flags,
+)
+from xpnet.training.state import RunState
 
 PLAIN = mlp(6, [8, 5], 3)
 
@@ -175,6 +183,114 @@ def test_frozen_models_are_found_at_the_same_update_whether_or_not_the_run_was_s
     assert_same(parts.history.rows, whole.history.rows)
     assert_same(parts.history.batch_loss, whole.history.batch_loss)
     assert_same(dict(parts.arrays), dict(whole.arrays))
+
+
+# The policies by themselves -----------------------------------------------------------------------------------------
+
+SHAPES = {"W1": (2, 3), "offset1": (3,)}
+
+
+def state_of(device: Device, models: tuple[int, ...]) -> RunState:
+    """Give a state of two updates, with a slot and an array that the models share."""
+    shapes = {"W1": (*models, 2, 3), "velocity.W1": (*models, 2, 3), "offset1": (3,)}
+    run = RunState(2, {name: draw(device, name, shape, "float32") for name, shape in shapes.items()})
+    run.history.batch_loss = [1.0, 1.0]
+    return run
+
+
+def policy_of(name: str, models: tuple[int, ...]) -> tuple[DivergencePolicy, list[tuple[int, int]]]:
+    """Give a policy, and the list of what it has located; the rate is 0.1 for every model."""
+    located: list[tuple[int, int]] = []
+
+    def locate(until: int, model: int) -> str:
+        located.append((until, model))
+        return f"something at update {until}"
+
+    return POLICIES[name](models, lambda step: np.full(models, 0.1), locate), located
+
+
+@pytest.mark.parametrize("models", [(), (3,)], ids=["one", "several"])
+@pytest.mark.parametrize("name", POLICIES)
+def test_finite_values_change_nothing(device: Device, name: str, models: tuple[int, ...]) -> None:
+    run, (policy, located) = state_of(device, models), policy_of(name, models)
+    before = run.detached(device)
+    assert policy.handle_non_finite(run, np.ones((2, *models), "float32"), 0) is False
+    assert (run.diverged, run.causes, run.halvings, located) == ({}, {}, [], [])
+    policy.remember_finite(run, SHAPES)
+    assert run.finite_step == 2
+    for arrays in (run.arrays, run.finite_arrays):
+        assert_same({k: to_numpy(a) for k, a in arrays.items()}, {k: to_numpy(a) for k, a in before.arrays.items()})
+    run.arrays["W1"] += 1.0
+    assert_same(to_numpy(run.finite_arrays["W1"]), to_numpy(before.arrays["W1"]))
+
+
+def test_raising_names_the_model_that_diverged_first(device: Device) -> None:
+    run, (policy, located) = state_of(device, (3,)), policy_of("raise", (3,))
+    losses = np.ones((4, 3), "float32")
+    losses[3, 0] = losses[1:, 2] = math.nan
+    with pytest.raises(DivergenceError, match=r"^the loss of model 2 was nan at update 11 \(.* 0.1\); lower"):
+        policy.handle_non_finite(run, losses, 10)
+    assert located == []  # there is no finite state to begin from
+    assert run.diverged == {0: 13, 2: 11}
+    policy.remember_finite(run, SHAPES)
+    with pytest.raises(DivergenceError, match=r"not finite first: something at update 11; .* divergence='freeze'"):
+        policy.handle_non_finite(run, losses, 10)
+    assert located == [(11, 2)]
+
+
+def test_freezing_puts_back_what_diverged_and_leaves_the_others(device: Device) -> None:
+    run, (policy, located) = state_of(device, (3,)), policy_of("freeze", (3,))
+    policy.remember_finite(run, SHAPES)
+    before = {name: to_numpy(a).copy() for name, a in run.arrays.items()}
+    run.step = 4
+    for array in run.arrays.values():
+        array += 1.0
+    assert policy.handle_non_finite(run, np.asarray([1.0, math.inf, 1.0]), 4) is False
+    assert policy.handle_non_finite(run, np.asarray([1.0, math.nan, 1.0]), 5, "parameters") is False
+    assert (run.diverged, located) == ({1: 4}, [])
+    assert run.causes == {1: "the loss of model 1 was inf at update 4 (learning rate 0.1)"}
+    policy.remember_finite(run, SHAPES)
+    assert run.finite_step == 4
+    for arrays in (run.arrays, run.finite_arrays):
+        for name, array in arrays.items():
+            expected = before[name] + np.float32(1.0)
+            if name != "offset1":
+                expected[1] = before[name][1]
+            assert_same(to_numpy(array), expected)
+
+
+def test_halving_forgets_the_updates_since_the_last_finite_state(device: Device) -> None:
+    run, (policy, located) = state_of(device, ()), policy_of("halve", ())
+    policy.remember_finite(run, SHAPES)
+    run.halvings = ["?"] * 9
+    run.step, run.unchecked, run.history.batch_loss = 5, 3, [1.0, 1.0, 1.0, math.nan, math.nan]
+    policy._locate = lambda until, model: run.go_back() or "W1"  # type: ignore[func-returns-value]
+    with pytest.warns(DivergenceWarning, match="the loss of the network was nan at update 3 .*: W1; going back to "
+                                               "update 2"):
+        assert policy.handle_non_finite(run, np.asarray(run.history.batch_loss[2:]), 2) is True
+    assert (run.step, run.unchecked, run.history.batch_loss) == (2, 0, [1.0, 1.0])
+    assert (run.diverged, run.causes, len(run.halvings), located) == ({}, {}, 10, [])
+    with pytest.raises(DivergenceError, match=r"look at the data: the rate was halved 10 times; .* at update 2$"):
+        policy.handle_non_finite(run, np.asarray([math.nan]), 3)
+    assert run.diverged == {0: 3}
+
+
+def test_flags_are_nan_for_models_with_an_array_that_is_not_finite(device: Device) -> None:
+    arrays = state_of(device, (3,)).arrays
+    del arrays["velocity.W1"]
+    assert_same(to_numpy(finite_flags(arrays, SHAPES)), np.zeros(3, "float32"))
+    arrays["W1"][2, 1, 0] = -math.inf
+    with device.watched():
+        assert np.isnan(to_numpy(finite_flags(arrays, SHAPES))).tolist() == [False, False, True]
+        assert np.isnan(to_numpy(finite_flags({"offset1": arrays["offset1"] / 0.0}, SHAPES)))
+
+
+def test_the_warning_is_about_the_line_that_trains() -> None:
+    trainer = Trainer(PLAIN, batch_size=16, divergence="halve",
+                      schedule=lambda step: 1e30 if step == 7 and not trainer.halvings else 0.01)
+    with pytest.warns(DivergenceWarning) as told:
+        trainer.fit(*blobs(Device(), 64), steps=20, evaluate_every=5)
+    assert [warning.filename for warning in told] == [__file__]
 
 
 # Data and memory ----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from ..nn.network import Network
 from ..nn.per_model import pick
 from ..nn.sequential import Sequential
 from ..training.callbacks import Progress
+from ..training.loop import Loop
 from ..training.trainer import Trainer
 
 __all__ = ["Epochs", "hold_out", "train"]
@@ -83,11 +84,12 @@ def train(
     with device.activate(), device.watched():
         batches = trainer.batches(*data)
         batches.start = trainer.step - begin * batches.per_epoch
+        loop = Loop(trainer, batches)
         shares = to_numpy(batches.sizes) / sum(batches.sizes)
         bar.on_begin(trainer, trainer.step + epochs * batches.per_epoch)
         try:
             for epoch in range(epochs):
-                trainer._run(batches, trainer.step + batches.per_epoch)
+                loop.update_until(trainer.step + batches.per_epoch)
                 losses = _per_model(shares @ to_numpy(trainer.history.batch_loss[-batches.per_epoch :]))
                 scores = _per_model(_score(trainer, held_out)) if held_out else []
                 for place, model in enumerate(members):
@@ -115,6 +117,7 @@ def train(
                 if len(going) <= len(members) // 2:  # the others need not be trained on
                     places = [place for place, model in enumerate(members) if model in going]
                     trainer, members = _part(trainer, places), [members[place] for place in places]
+                    loop = Loop(trainer, batches)
         finally:
             bar.on_end(trainer)
     for model, arrays in kept.items():

@@ -11,23 +11,25 @@ import contextlib
 import errno
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..backend import Device
 from ..files.locks import LockedError, RunLock
 from ..files.storage import remove_directory, write_directory
 from ..nn.formats.safetensors import CheckpointError
 from ..nn.per_model import at_least_1
 from . import snapshot
-from .callbacks import Callback
+from .callback import Callback
 from .snapshot import ResumeError
+from .state import Origin
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["Checkpoints", "ResumeError", "ResumeWarning", "resume"]
+__all__ = ["Checkpoints", "ResumeError", "ResumeWarning", "confirm", "resume"]
 
 _NAME = re.compile(r"step-(\d{8,12})")
 _LEFT = re.compile(r"\.(step-\d+)\.(new|old)\d+")  # by a process that was killed while it wrote
@@ -156,13 +158,7 @@ class Checkpoints(Callback):
         return None
 
     def on_stop(self, trainer: Trainer) -> None:
-        """Write a checkpoint, unless there is one of this update.
-
-        Parameters
-        ----------
-        trainer : Trainer
-            Whose run it is.
-        """
+        """Write a checkpoint, unless there is one of this update."""
         self._wait()
         if self.at != trainer.step:
             self.write(trainer)
@@ -266,30 +262,49 @@ def resume(trainer: Trainer, run: Path) -> None:
     else:
         raise CheckpointError(f"no checkpoint in {run} is intact: {'; '.join(damaged.values())}")
     for why in damaged.values():
-        warnings.warn(f"{why}: going on from {path.name}", ResumeWarning, stacklevel=4)
+        warnings.warn(f"{why}: going on from {path.name}", ResumeWarning, stacklevel=3)
     _refuse(run, snapshot.differences(found.told, trainer))
     snapshot.restore(found, trainer)
     own = trainer.callbacks[-1] if trainer.callbacks else None
     if isinstance(own, Checkpoints) and own.run.resolve() == run.resolve():
         own.at, own.damaged = found.step, list(damaged)
-    trainer._resumed = _checked(run, found)
+    trainer.run_state.origin = Origin(run, found.told)
 
 
-def _checked(run: Path, found: snapshot.Snapshot) -> Callable[[Trainer], bool]:
-    """Make what ``fit`` calls when it knows the data: it tells whether the run had been ended by a callback."""
-    def check(trainer: Trainer) -> bool:
-        told = {**found.told["plan"], "data": found.told["data"]}
-        here = {**trainer.plan, "data": snapshot.fingerprint(trainer.data)}
-        longer = here["steps"] > told["steps"]
-        here["steps"] = told["steps"]
-        _refuse(run, snapshot.compared(told, here))
-        others = snapshot.compared(found.told["environment"], snapshot.environment(trainer.network.device))
-        if others:
-            warnings.warn(f"{run} goes on where {'; '.join(others)}: its numbers will be the same up to rounding, not "
-                          "bit for bit", ResumeWarning, stacklevel=4)
-        return bool(found.told["stopped"]) and not longer
+def confirm(origin: Origin, plan: Mapping[str, int], data: Mapping[str, Any], device: Device) -> bool:
+    """Compare a resumed run with what ``fit`` was given; it says whether a callback had ended the run.
 
-    return check
+    Parameters
+    ----------
+    origin : Origin
+        The checkpoint.
+    plan : mapping of str to int
+        The trainer's.
+    data : mapping of str to tuple of array
+        The trainer's.
+    device : Device
+        Where the run goes on.
+
+    Returns
+    -------
+    bool
+        False if the run goes on to a later update than it was to make then.
+
+    Raises
+    ------
+    ResumeError
+        If the plan or the data are others.
+    """
+    told = {**origin.metadata["plan"], "data": origin.metadata["data"]}
+    here: dict[str, Any] = {**plan, "data": snapshot.fingerprint(data)}
+    longer = here["steps"] > told["steps"]
+    here["steps"] = told["steps"]
+    _refuse(origin.directory, snapshot.compared(told, here))
+    others = snapshot.compared(origin.metadata["environment"], snapshot.environment(device))
+    if others:
+        warnings.warn(f"{origin.directory} goes on where {'; '.join(others)}: its numbers will be the same up to "
+                      "rounding, not bit for bit", ResumeWarning, stacklevel=4)
+    return bool(origin.metadata["stopped"]) and not longer
 
 
 def _refuse(run: Path, differences: list[str]) -> None:

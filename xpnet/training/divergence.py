@@ -1,24 +1,24 @@
-"""What is not finite, and where it began: read seldom while all is well, and searched for once when it is not."""
+"""Divergence: losses are read seldom while all are finite, and searched once for where it began when one is not."""
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from .. import random
 from ..backend import Array, namespace, to_numpy
 from ..nn.network import blocks
-from .batches import Batches
+from .state import RunState
+from .step import Learner
 
-if TYPE_CHECKING:
-    from .trainer import Trainer
+__all__ = ["POLICIES", "DivergenceError", "DivergencePolicy", "DivergenceWarning", "Minibatch", "NotFiniteError",
+           "check_finite", "finite_flags", "first_non_finite"]
 
-__all__ = ["DivergenceError", "DivergenceWarning", "NotFiniteError", "check_finite", "first_affected", "flag",
-           "keep_state", "look_for"]
+#: Features, targets, learning rate, and the uniform draws by name.
+Minibatch = tuple[Array, Array, Any, Mapping[str, Array]]
 
 HALVINGS = 10  # of the rate in one run, at most
-_ROWS = 10_000  # looked at in one go: each is one answer from the device
+_ROWS = 10_000  # checked at a time: each check waits for one answer from the device
 
 
 class DivergenceError(ArithmeticError):
@@ -34,7 +34,7 @@ class NotFiniteError(ValueError, ArithmeticError):
 
 
 def check_finite(x: Array, what: str) -> None:
-    """See that numbers (n, features) are finite.
+    """Check that numbers (n, features) are finite.
 
     Raises
     ------
@@ -55,118 +55,205 @@ def check_finite(x: Array, what: str) -> None:
                                  f"{what.rpartition(' ')[2]} for NaN and infinity, and fill them in or leave them out")
 
 
-def look_for(trainer: Trainer, losses: Any, first: int, batches: Batches, what: str = "loss") -> bool:
-    """Note each model's first non-finite loss among ``losses`` (updates, *models), and do as asked.
+def finite_flags(arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    """Return 0 for each model whose arrays are finite, else NaN, of shape (*models).
 
-    True if the trainer went back to where it was last evaluated.
+    Parameters
+    ----------
+    arrays : mapping of str to array
+        Parameters and running statistics.
+    shapes : mapping of str to tuple of int
+        Their shapes without the model axis.
     """
-    models = trainer.models[0] if trainer.models else 1
-    for model in range(models):
-        row = losses.reshape(-1, models)[:, model]
-        finite = abs(row) < float("inf")  # false for NaN too
-        if not finite.all() and model not in trainer.diverged:
-            step = trainer.diverged[model] = first + int(finite.argmin())
-            rate = to_numpy(trainer._rate(step))
-            was = "were not finite" if what == "parameters" else f"was {row[finite.argmin()]}"
-            trainer.causes[model] = (
-                f"the {what} of {f'model {model}' if trainer.models else 'the network'} {was} at update "
-                f"{step} (learning rate {rate[model] if rate.ndim else rate:.3g})"
-            )
-    if not trainer.diverged or trainer.divergence == "freeze":
-        return False
-    model, made = min(trainer.diverged, key=lambda model: trainer.diverged[model]), trainer.step
-    cause = trainer.causes[model]
-    if trainer._kept:
-        where = first_affected(trainer, batches, trainer.diverged[model], model)  # and go back
-        cause += f"; not finite first: {where}" if where else ""
-    if trainer.divergence == "halve" and trainer._kept and len(trainer.halvings) < HALVINGS:
-        del trainer.history.batch_loss[len(trainer.history.batch_loss) - (made - trainer.step) :]
-        trainer.diverged, trainer.causes, trainer._unseen = {}, {}, 0
-        trainer.halvings.append(cause)
-        warnings.warn(f"{cause}; going back to update {trainer.step}, and on with half the rate", DivergenceWarning,
-                      stacklevel=4)
-        return True
-    other = ("go on without that model, with divergence='freeze'" if trainer.models else
-             f"look at the data: the rate was halved {len(trainer.halvings)} times" if trainer.halvings else
-             "go on at half the rate, with divergence='halve'")
-    raise DivergenceError(f"{cause}; lower the rate or the initial weights, or {other}; the network is as it was "
-                          f"at update {trainer.step}")
-
-
-def keep_state(trainer: Trainer) -> None:
-    """Go back with models that diverged, and keep the state of the others, to go back to."""
-    trainer._kept_step = trainer.step
-    if not trainer._kept:
-        trainer._kept = {name: namespace(a).asarray(a, copy=True) for name, a in trainer.state().items()}
-    own = {name: len(shape) for name, shape in trainer.architecture.shapes.items()}
-    for name, array in trainer.state().items():
-        kept = trainer._kept[name]
-        if not trainer.models or not trainer.diverged or array.ndim == own[name.rpartition(".")[2]]:
-            to, new = (array, kept) if trainer.diverged and not trainer.models else (kept, array)
-            to[...] = new
-            continue
-        for model in range(trainer.models[0]):
-            to, new = (array, kept) if model in trainer.diverged else (kept, array)
-            to[model, ...] = new[model, ...]
-
-
-def flag(trainer: Trainer) -> Array:
-    """Give 0 for each model whose parameters and running statistics are finite, else NaN, of shape (*models)."""
-    xp, total = trainer.network.device.xp, 0.0
-    for name, a in trainer.arrays.items():
-        own = len(trainer.architecture.shapes[name])
-        total = total + xp.sum(a * 0.0, axis=tuple(range(a.ndim - own, a.ndim)))
+    total: Any = 0.0
+    for name, a in arrays.items():
+        total = total + namespace(a).sum(a * 0.0, axis=tuple(range(a.ndim - len(shapes[name]), a.ndim)))
     return total
 
 
-def first_affected(trainer: Trainer, batches: Batches, until: int, model: int) -> str:
-    """Repeat the updates since the last evaluation up to ``until``, and name what was not finite first.
+class DivergencePolicy:
+    """What a run does when a loss, a parameter or a running statistic is not finite; the subclasses say what.
 
-    The trainer is left as it was when last evaluated.
+    Parameters
+    ----------
+    models : tuple of int
+        The model axis; () for one network.
+    rate : callable
+        From an update to its learning rate.
+    locate : callable
+        Put the run back to its last finite state, and return what was not finite first, given the first update with a
+        non-finite loss and the model.
+    """
+
+    freezes = False  # whether the other models go on
+
+    def __init__(
+        self, models: tuple[int, ...], rate: Callable[[int], Any], locate: Callable[[int, int], str]
+    ) -> None:
+        self._models, self._rate, self._locate = models, rate, locate
+
+    def handle_non_finite(self, run: RunState, values: Any, first: int, what: str = "loss") -> bool:
+        """Note each model's first non-finite value among ``values``, and do what the policy says.
+
+        Parameters
+        ----------
+        run : RunState
+            The run.
+        values : array of shape (updates, *models) or (*models)
+            In host memory.
+        first : int
+            The update to which the first of them belongs.
+        what : str
+            What they are.
+
+        Returns
+        -------
+        bool
+            Whether the run went back to its last finite state.
+
+        Raises
+        ------
+        DivergenceError
+            If that is the policy.
+        """
+        count = self._models[0] if self._models else 1
+        for model in range(count):
+            row = values.reshape(-1, count)[:, model]
+            finite = abs(row) < float("inf")  # false for NaN too
+            if not finite.all() and model not in run.diverged:
+                step = run.diverged[model] = first + int(finite.argmin())
+                rate = to_numpy(self._rate(step))
+                was = "were not finite" if what == "parameters" else f"was {row[finite.argmin()]}"
+                run.causes[model] = (
+                    f"the {what} of {f'model {model}' if self._models else 'the network'} {was} at update "
+                    f"{step} (learning rate {rate[model] if rate.ndim else rate:.3g})"
+                )
+        return bool(run.diverged) and self._react(run)
+
+    def _react(self, run: RunState) -> bool:
+        raise NotImplementedError
+
+    def remember_finite(self, run: RunState, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Copy the state of the models that are finite, and put those that diverged back to their last finite state.
+
+        Parameters
+        ----------
+        run : RunState
+            A run that was evaluated.
+        shapes : mapping of str to tuple of int
+            The shapes of parameters and statistics without the model axis.
+        """
+        run.finite_step = run.step
+        if not run.finite_arrays:
+            run.finite_arrays = {name: namespace(a).asarray(a, copy=True) for name, a in run.arrays.items()}
+        for name, array in run.arrays.items():
+            finite, own = run.finite_arrays[name], len(shapes[name.rpartition(".")[2]])
+            if not self._models or not run.diverged or array.ndim == own:
+                to, new = (array, finite) if run.diverged and not self._models else (finite, array)
+                to[...] = new
+                continue
+            for model in range(self._models[0]):
+                to, new = (array, finite) if model in run.diverged else (finite, array)
+                to[model, ...] = new[model, ...]
+
+
+class Freeze(DivergencePolicy):
+    """Leave a model that diverged as it was when last evaluated; the others go on, not changed by one bit."""
+
+    freezes = True
+
+    def _react(self, run: RunState) -> bool:
+        return False
+
+
+class Raise(DivergencePolicy):
+    """Go back to the last finite state, and raise a ``DivergenceError`` that names what was not finite first."""
+
+    def _react(self, run: RunState) -> bool:
+        raise self._error(run, self._go_back(run))
+
+    def _go_back(self, run: RunState) -> str:
+        """Return the cause of the earliest divergence, after going back if there is a state to go back to."""
+        model = min(run.diverged, key=lambda model: run.diverged[model])
+        where = self._locate(run.diverged[model], model) if run.finite_arrays else ""
+        return run.causes[model] + (f"; not finite first: {where}" if where else "")
+
+    def _error(self, run: RunState, cause: str) -> DivergenceError:
+        other = ("go on without that model, with divergence='freeze'" if self._models else
+                 f"look at the data: the rate was halved {len(run.halvings)} times" if run.halvings else
+                 "go on at half the rate, with divergence='halve'")
+        return DivergenceError(f"{cause}; lower the rate or the initial weights, or {other}; the network is as it was "
+                               f"at update {run.step}")
+
+
+class Halve(Raise):
+    """Go back to the last finite state, and on from there with half the rate and a warning; raise if that fails."""
+
+    def _react(self, run: RunState) -> bool:
+        made, cause = run.step, self._go_back(run)
+        if not run.finite_arrays or len(run.halvings) >= HALVINGS:
+            raise self._error(run, cause)
+        del run.history.batch_loss[len(run.history.batch_loss) - (made - run.step) :]
+        run.diverged, run.causes, run.unchecked = {}, {}, 0
+        run.halvings.append(cause)
+        warnings.warn(f"{cause}; going back to update {run.step}, and on with half the rate", DivergenceWarning,
+                      stacklevel=5)
+        return True
+
+
+POLICIES: dict[str, type[DivergencePolicy]] = {"raise": Raise, "freeze": Freeze, "halve": Halve}
+
+
+def first_non_finite(
+    learner: Learner, minibatches: Iterable[Minibatch], update: Callable[..., Any], first: int, model: int
+) -> str:
+    """Make updates until something of a model is not finite, and name it.
+
+    Parameters
+    ----------
+    learner : Learner
+        The network, in the state before the first update.
+    minibatches : iterable of Minibatch
+        What the updates take.
+    update : callable
+        It makes an update of a minibatch.
+    first : int
+        The number of the first update.
+    model : int
+        Which of several models.
 
     Returns
     -------
     str
-        Such as ``"the outputs of layer 3, Linear(10), at update 17"``; empty where nothing was found.
+        Such as ``"the outputs of layer 3, Linear(10), at update 17"``; empty if everything is finite.
     """
-    device, layers = trainer.network.device, trainer.architecture.layers
-    behind = len(layers) - len(trainer.learner.trained.layers)  # layers in front of those that are trained
-    kept, start = trainer._kept, trainer._kept_step
-    trainer.restore(kept, start)
-    found = ""
-    with device.activate(), contextlib.closing(batches.run(start, until + 1)) as run:
-        for t, (x, targets) in enumerate(run, start):
-            shapes = trainer.learner.trained.noise_shapes(x.shape[0])
-            noise = {name: device.asarray(random.uniform(trainer.seed, name, t, shape), trainer.dtype)
-                     for name, shape in shapes.items()}
-            found = _forward(trainer, x, noise, model, behind)
-            if not found:
-                trainer.update(x, targets, trainer._rates(t, t + 1)[0], noise)
-                found = _backward(trainer, model)
-            if found:
-                found += f" at update {t}"
-                break
-    trainer.restore(kept, start)
-    trainer._kept = kept
-    return found
-
-
-def _forward(trainer: Trainer, x: Array, noise: dict[str, Array], model: int, behind: int) -> str:
-    """Name the first layer whose outputs are not finite."""
-    network, drawn = trainer.learner.trained, 0
-    for i, layer in enumerate(network.layers):
-        drawn += layer.noisy
-        arrays = [trainer.arrays[name] for name in network._names[i]]
-        x, _, _ = layer.forward(x, *arrays, train=True, noise=noise.get(f"noise{drawn}") if layer.noisy else None)
-        if not _finite(x[model, ...] if x.ndim > 2 else x):
-            return f"the outputs of layer {behind + i + 1}, {_named(layer, network._names[i])},"
+    for step, (x, targets, rate, noise) in enumerate(minibatches, first):
+        found = _forward(learner, x, noise, model)
+        if not found:
+            update(x, targets, rate, noise)
+            found = _backward(learner, model)
+        if found:
+            return f"{found} at update {step}"
     return ""
 
 
-def _backward(trainer: Trainer, model: int) -> str:
+def _forward(learner: Learner, x: Array, noise: Mapping[str, Array], model: int) -> str:
+    """Name the first layer whose outputs are not finite."""
+    network, drawn = learner.trained, 0
+    before = len(learner.network.layers) - len(network.layers)  # layers in front of those that are trained
+    for i, layer in enumerate(network.layers):
+        drawn += layer.noisy
+        arrays = [learner.arrays[name] for name in network._names[i]]
+        x, _, _ = layer.forward(x, *arrays, train=True, noise=noise.get(f"noise{drawn}") if layer.noisy else None)
+        if not _finite(x[model, ...] if x.ndim > 2 else x):
+            return f"the outputs of layer {before + i + 1}, {_named(layer, network._names[i])},"
+    return ""
+
+
+def _backward(learner: Learner, model: int) -> str:
     """Name the layer next to the output of which a gradient, or else a parameter or a statistic, is not finite."""
-    network = trainer.learner.trained
-    for word, arrays in (("gradient", trainer.learner.gradients.views), ("new value", trainer.arrays)):
+    network = learner.trained
+    for word, arrays in (("gradient", learner.gradients.views), ("new value", learner.arrays)):
         for i in range(len(network.layers) - 1, -1, -1):
             for name in network._names[i]:
                 if name in arrays:

@@ -21,14 +21,15 @@ from ..backend import Array, Device, namespace, to_numpy
 from ..files.storage import DamagedError, read_directory, read_json
 from ..nn.formats.safetensors import CheckpointError, blas_in_use, pack, plain, readable, unpack
 from ..nn.network import blocks
-from .callbacks import Callback
+from .callback import Callback
 from .history import History
+from .state import RunState
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 __all__ = ["ResumeError", "Snapshot", "compared", "differences", "environment", "files", "fingerprint", "mean",
-           "read", "restore", "take"]
+           "read", "restore", "run_state", "take"]
 
 ARRAYS, STATE = "arrays.safetensors", "state.json"
 _FORMAT = "xpnet checkpoint 1"
@@ -63,23 +64,46 @@ class Snapshot(NamedTuple):
 
 def take(trainer: Trainer) -> Snapshot:
     """Copy what the trainer is; only what changes is copied, the rest is for ``files`` to convert."""
+    run = trainer.run_state
     with trainer.network.device.activate():
-        arrays = {f"state/{name}": a for name, a in trainer.state().items()}
-        if trainer._kept and trainer._kept_step != trainer.step:
-            arrays |= {f"kept/{name}": a for name, a in trainer._kept.items()}
+        arrays = {f"state/{name}": a for name, a in run.arrays.items()}
+        if run.finite_arrays and run.finite_step != run.step:
+            arrays |= {f"kept/{name}": a for name, a in run.finite_arrays.items()}
         callbacks: list[dict[str, Any]] = []
         for callback in _stateful(trainer):
             arrays |= {f"callback/{len(callbacks)}/{name}": a for name, a in callback.arrays.items()}
             callbacks.append({"type": type(callback).__name__, "state": callback.state()})
         arrays = {name: to_numpy(a).copy(order="C") for name, a in arrays.items()}
     told = {
-        "format": _FORMAT, "version": __version__, "step": trainer.step, "config": _config(trainer),
-        "plan": dict(trainer.plan), "stopped": trainer.stopped, "unseen": trainer._unseen,
-        "kept_step": trainer._kept_step, "halvings": list(trainer.halvings), "callbacks": callbacks,
-        "diverged": [[model, step, trainer.causes[model]] for model, step in trainer.diverged.items()],
+        "format": _FORMAT, "version": __version__, "step": run.step, "config": _config(trainer),
+        "plan": dict(trainer.plan), "stopped": run.stopped, "unseen": run.unchecked,
+        "kept_step": run.finite_step, "halvings": list(run.halvings), "callbacks": callbacks,
+        "diverged": [[model, step, run.causes[model]] for model, step in run.diverged.items()],
         "environment": environment(trainer.network.device),
     }
-    return Snapshot(trainer.step, told, arrays, list(trainer.history.rows), list(trainer.history.batch_loss))
+    return Snapshot(run.step, told, arrays, list(run.history.rows), list(run.history.batch_loss))
+
+
+def run_state(snapshot: Snapshot) -> RunState:
+    """Return the state of the run of which a snapshot was taken, with arrays in host memory."""
+    told, trees, history = snapshot.told, _trees(snapshot), History()
+    history.rows, history.batch_loss = snapshot.rows, snapshot.batch_loss
+    return RunState(
+        step=snapshot.step, arrays=trees["state"], history=history, finite_step=told["kept_step"],
+        finite_arrays=trees.get("kept") or trees["state"], unchecked=told["unseen"], stopped=told["stopped"],
+        diverged={model: step for model, step, _ in told["diverged"]},
+        causes={model: cause for model, _, cause in told["diverged"]},
+        halvings=[str(cause) for cause in told["halvings"]],
+    )
+
+
+def _trees(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
+    """Return the arrays by kind, such as ``"callback/0"``, and name."""
+    trees: dict[str, dict[str, Any]] = {"state": {}}
+    for name, array in snapshot.arrays.items():
+        kind, _, own = name.rpartition("/")
+        trees.setdefault(kind, {})[own] = array
+    return trees
 
 
 def files(snapshot: Snapshot, data: Mapping[str, Any]) -> dict[str, bytes]:
@@ -164,13 +188,9 @@ def restore(snapshot: Snapshot, trainer: Trainer) -> None:
     CheckpointError
         If the arrays are not the trainer's.
     """
-    told, before = snapshot.told, trainer.device
+    told, trees, before = snapshot.told, _trees(snapshot), trainer.device
     if not trainer.arrays:
         trainer.start(trainer.device or Device())
-    trees: dict[str, dict[str, Any]] = {}
-    for name, array in snapshot.arrays.items():
-        kind, _, own = name.rpartition("/")
-        trees.setdefault(kind, {})[own] = array
     expected = {name: (tuple(a.shape), trainer.dtype) for name, a in trainer.state().items()}
     for kind in {"state", *({"kept"} & trees.keys())}:
         if wrong := compared({name: (a.shape, a.dtype.name) for name, a in trees.get(kind, {}).items()}, expected):
@@ -185,15 +205,7 @@ def restore(snapshot: Snapshot, trainer: Trainer) -> None:
             except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
                 raise CheckpointError(f"the checkpoint at update {snapshot.step} has a wrong state of "
                                       f"{entry['type']}: {error}") from error
-    trainer.restore(trees["state"], snapshot.step)
-    kept = trees.get("kept") or trainer.state()
-    trainer._kept = {name: trainer.network.device.asarray(a, trainer.dtype, copy=True) for name, a in kept.items()}
-    trainer._kept_step, trainer._unseen = told["kept_step"], told["unseen"]
-    trainer.history = History()
-    trainer.history.rows, trainer.history.batch_loss = snapshot.rows, snapshot.batch_loss
-    trainer.halvings, trainer.stopped = [str(cause) for cause in told["halvings"]], told["stopped"]
-    trainer.diverged = {model: step for model, step, _ in told["diverged"]}
-    trainer.causes = {model: cause for model, _, cause in told["diverged"]}
+    trainer.run_state.load(run_state(snapshot), trainer.network.device, trainer.dtype)
     trainer.device = before
 
 

@@ -1,0 +1,160 @@
+"""The training loop's parts: updates up to a point, an evaluation there, and what callbacks hear of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .. import random
+from ..backend import Array, to_numpy
+from ..nn.per_model import is_array
+from .batches import Batches
+from .divergence import POLICIES, DivergencePolicy, Minibatch, finite_flags, first_non_finite
+from .evaluation import evaluate, hide_models
+
+if TYPE_CHECKING:
+    from .callback import Callback
+    from .trainer import Trainer
+
+__all__ = ["Loop", "notifying"]
+
+
+class Loop:
+    """Makes a run's updates, looks at their losses, and evaluates.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        The run, which was started.
+    batches : Batches
+        The minibatches.
+    data : mapping of str to tuple of array, optional
+        Checked features and labels to evaluate on, by the prefix of their columns in the history.
+    """
+
+    def __init__(
+        self, trainer: Trainer, batches: Batches, data: Mapping[str, tuple[Array, Array]] | None = None
+    ) -> None:
+        self._trainer, self._batches, self._data = trainer, batches, data or {}
+        self._policy: DivergencePolicy = POLICIES[trainer.divergence](trainer.models, self.rate, self._locate)
+
+    def rate(self, step: int) -> Any:
+        """Return the learning rate of an update."""
+        rate, halvings = self._trainer.schedule(step), self._trainer.halvings
+        return rate * 0.5 ** len(halvings) if halvings else rate
+
+    def rates(self, first: int, until: int) -> list[Any]:
+        """Return the learning rates of updates first to until - 1, on the device if each model has its own."""
+        trainer, rates = self._trainer, [self.rate(t) for t in range(first, until)]
+        if (trainer.models and self._policy.freezes) or is_array(rates[0]):  # (updates, models, 1); 0 if frozen
+            going = to_numpy([[float(model not in trainer.diverged) for model in range(trainer.models[0])]])
+            given = to_numpy([to_numpy(rate) if is_array(rate) else [rate] for rate in rates])
+            table = trainer.network.device.asarray(given * going, trainer.dtype)[..., None]
+            return [table[i, ...] for i in range(until - first)]
+        return [float(rate) for rate in rates]  # a NumPy scalar would make float64 of float32
+
+    def minibatches(self, first: int, until: int) -> Generator[Minibatch, None, None]:
+        """Generate what updates first to until - 1 take; close the generator if it is not used up."""
+        trainer, device, rates = self._trainer, self._trainer.network.device, self.rates(first, until)
+        shapes = trainer.learner.network.noise_shapes(self._batches.size)
+        with contextlib.closing(self._batches.run(first, until)) as run:
+            for t, (x, targets) in enumerate(run, first):
+                noise = {name: device.asarray(random.uniform(trainer.seed, name, t, (x.shape[0], k)), trainer.dtype)
+                         for name, (_, k) in shapes.items()}
+                yield x, targets, rates[t - first], noise
+
+    def update_until(self, until: int) -> None:
+        """Make updates until update ``until``, or until asked to stop, then look at their losses.
+
+        Parameters
+        ----------
+        until : int
+            Above the run's ``step``.
+        """
+        trainer, state, losses = self._trainer, self._trainer.run_state, []
+        try:
+            with contextlib.closing(self.minibatches(state.step, until)) as minibatches:
+                for x, targets, rate, noise in minibatches:
+                    losses.append(trainer.update(x, targets, rate, noise))
+                    if trainer.stopping:
+                        break
+        finally:  # an interruption loses nothing that was measured
+            host = to_numpy(trainer.network.device.xp.stack(losses)) if losses else to_numpy([])
+            host = self._without_frozen(host) if losses else host
+            state.history.batch_loss += list(host) if trainer.models else host.tolist()
+            state.unchecked += len(losses)
+        if state.unchecked and (state.step == until or not self._policy.freezes):
+            # A model is frozen at the same update whether or not the run was interrupted before.
+            losses, state.unchecked = state.history.batch_loss[-state.unchecked :], 0
+            self._policy.handle_non_finite(state, to_numpy(losses), state.step - len(losses))
+
+    def evaluate(self) -> bool:
+        """Add a row to the history and show it to the callbacks, unless the run goes back to an earlier state.
+
+        Returns
+        -------
+        bool
+            Whether a callback wants to stop, or no model is left.
+        """
+        trainer, state, shapes = self._trainer, self._trainer.run_state, self._trainer.architecture.shapes
+        lr = self.rate(state.step)
+        row: dict[str, Any] = {"step": state.step, "epoch": state.step / self._batches.per_epoch,
+                               "lr": to_numpy(lr) if is_array(lr) else float(lr)}
+        found = {name: evaluate(trainer.learner, x, y, trainer.models) for name, (x, y) in self._data.items()}
+        for name, measures in found.items():
+            if self._policy.handle_non_finite(state, to_numpy(measures["loss"]), state.step, f"{name} loss"):
+                return False
+        # A weight of -inf may hide behind a ReLU.
+        flags = to_numpy(finite_flags(trainer.arrays, shapes))
+        if self._policy.handle_non_finite(state, flags, state.step, "parameters"):
+            return False
+        for name, measures in found.items():
+            row |= {f"{name}_{key}": self._without_frozen(value) for key, value in measures.items()}
+        state.history.rows.append(row)
+        self._policy.remember_finite(state, shapes)
+        state.stopped = len(state.diverged) == (trainer.models or (1,))[0]
+        for callback in trainer.callbacks:
+            state.stopped = bool(callback.on_evaluation(trainer, row)) or state.stopped
+        return state.stopped
+
+    def _without_frozen(self, values: Any) -> Any:
+        """Return measured values (..., *models) with NaN for models that are frozen."""
+        return hide_models(values, self._trainer.diverged) if self._trainer.models else values
+
+    def _locate(self, until: int, model: int) -> str:
+        """Repeat the updates since the last finite state, to which the run goes back, and name what failed first."""
+        state, trainer = self._trainer.run_state, self._trainer
+        state.go_back()
+        first = state.step
+        with trainer.network.device.activate(), contextlib.closing(self.minibatches(first, until + 1)) as minibatches:
+            found = first_non_finite(trainer.learner, minibatches, trainer.update, first, model)
+        state.go_back()
+        return found
+
+
+@contextlib.contextmanager
+def notifying(trainer: Trainer, steps: int) -> Iterator[None]:
+    """Tell the callbacks of a training that goes on until update ``steps`` when it begins, stops and ends.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Whose callbacks they are.
+    steps : int
+        The last update.
+    """
+    begun: list[Callback] = []
+    try:
+        for callback in trainer.callbacks:
+            callback.on_begin(trainer, steps)
+            begun.append(callback)
+        yield
+        for callback in begun if trainer.stopping else ():
+            callback.on_stop(trainer)
+    finally:
+        trainer.stopping = False
+        with contextlib.ExitStack() as ends:  # each hears of the end, whatever another raises
+            ends.callback(trainer.data.clear)
+            for callback in reversed(begun):
+                ends.callback(callback.on_end, trainer)

@@ -1,0 +1,173 @@
+"""Callbacks that follow a column of the history: stopping early, and keeping the best arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..backend import Array, to_numpy
+from ..nn.per_model import at_least_1
+from .callback import Callback
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+__all__ = ["BestWeights", "EarlyStopping"]
+
+
+class _Monitor(Callback):
+    """Follows a column: each model's best finite value so far, and how many evaluations ago it was."""
+
+    def __init__(self, monitor: str, mode: str | None, min_delta: float = 0.0) -> None:
+        known = {"accuracy": "max", "loss": "min", "cost": "min"}
+        mode = mode or known.get(monitor.rpartition("_")[2])
+        if mode not in ("min", "max"):
+            raise ValueError(f"{type(self).__name__}: expected mode 'min' or 'max' for {monitor!r}, got {mode!r}")
+        if not min_delta >= 0:
+            raise ValueError(f"{type(self).__name__}: expected min_delta of at least 0, got {min_delta!r}")
+        self.monitor: str = monitor
+        self.mode = mode
+        self.min_delta: float = min_delta
+        self.best: list[float | None] = []
+        self.wait: list[int] = []
+
+    def on_begin(self, trainer: Trainer, steps: int) -> None:
+        """Forget an earlier run, but not the beginning of this one."""
+        if not trainer.history.rows:
+            self.best, self.wait = [], []
+
+    def look(self, row: Mapping[str, Any]) -> list[bool]:
+        """Take up a row, and tell for each model whether it is better than before."""
+        if self.monitor not in row:
+            raise KeyError(f"{type(self).__name__}: no column {self.monitor!r} in {', '.join(row)}"
+                           + (": give fit validation data" if self.monitor.startswith("validation") else ""))
+        values = to_numpy(row[self.monitor]).reshape(-1).tolist()
+        sign = 1 if self.mode == "max" else -1
+        self.best, self.wait = self.best or [None] * len(values), self.wait or [0] * len(values)
+        better = [math.isfinite(v) and (best is None or sign * (v - best) > self.min_delta)
+                  for v, best in zip(values, self.best, strict=True)]
+        self.best = [v if new else best for v, best, new in zip(values, self.best, better, strict=True)]
+        self.wait = [0 if new else wait + 1 for wait, new in zip(self.wait, better, strict=True)]
+        return better
+
+    def state(self) -> dict[str, Any]:
+        """Give the best values (None before the first finite one) and how many evaluations each model waits."""
+        return {"monitor": self.monitor, "mode": self.mode, "best": self.best, "wait": self.wait}
+
+    def load_state(self, state: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
+        """Take up what ``state`` gave."""
+        if (state["monitor"], state["mode"]) != (self.monitor, self.mode):
+            raise ValueError(f"{type(self).__name__}: expected the state of monitor={self.monitor!r}, "
+                             f"mode={self.mode!r}, got {state['monitor']!r}, {state['mode']!r}: give the run the "
+                             "callbacks that it had")
+        self.best, self.wait = list(state["best"]), list(state["wait"])
+
+
+class EarlyStopping(_Monitor):
+    """Stop when a column has not improved for some evaluations; several models, when that holds for each of them.
+
+    It restores nothing: ``BestWeights`` does.
+
+    Parameters
+    ----------
+    monitor : str
+        The column of the history.
+    patience : int
+        Stop at so many evaluations in a row without improvement.
+    min_delta : float
+        An improvement is better than the best so far by more than this.
+    mode : {"min", "max"}, optional
+        Whether less or more is better; losses and costs fall and accuracies rise without saying so.
+    """
+
+    def __init__(
+        self, monitor: str = "validation_loss", *, patience: int = 5, min_delta: float = 0.0, mode: str | None = None
+    ) -> None:
+        at_least_1("EarlyStopping", "patience", patience)
+        super().__init__(monitor, mode, min_delta)
+        self.patience = patience
+
+    def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
+        """Stop if nothing improved for too long."""
+        self.look(row)
+        return all(wait >= self.patience for wait in self.wait)
+
+
+class BestWeights(_Monitor):
+    """Keep a copy of the arrays as they were when a column was best: for each model its own, on the device.
+
+    Parameters
+    ----------
+    monitor : str
+        The column of the history.
+    mode : {"min", "max"}, optional
+        Whether less or more is better; losses and costs fall and accuracies rise without saying so.
+    restore : bool
+        Put the best arrays into the trainer when training ends, also by an error. To go on from there is then not
+        the run that would have gone on undisturbed; without it, ``restore(trainer)`` does so when asked.
+
+    Attributes
+    ----------
+    arrays : dict of str to array
+        The best parameters and running statistics, as ``Network(trainer.architecture, best.arrays)`` takes them.
+        A model without any finite value keeps those of the first evaluation.
+    """
+
+    def __init__(self, monitor: str = "validation_loss", *, mode: str | None = None, restore: bool = True) -> None:
+        super().__init__(monitor, mode)
+        self.restore_at_end = restore
+        self.arrays: dict[str, Array] = {}
+
+    def on_begin(self, trainer: Trainer, steps: int) -> None:
+        """Forget an earlier run, but not the beginning of this one."""
+        super().on_begin(trainer, steps)
+        if not trainer.history.rows:
+            self.arrays = {}
+
+    def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
+        """Copy the arrays of the models that are better than before."""
+        better, device = self.look(row), trainer.network.device
+        if not any(better) and self.arrays:
+            return None
+        with device.activate():
+            mask = device.asarray(better)
+            for name, now in trainer.arrays.items():
+                own = now.ndim - len(trainer.architecture.shapes[name])  # 1 where each model has its own
+                if all(better) or not own or name not in self.arrays:
+                    self.arrays[name] = device.asarray(now, copy=True)
+                else:
+                    here, before = mask[(..., *[None] * (now.ndim - 1))], device.asarray(self.arrays[name])
+                    self.arrays[name] = device.xp.where(here, now, before)
+        return None
+
+    def on_end(self, trainer: Trainer) -> None:
+        """Restore, if asked to."""
+        if self.restore_at_end and self.arrays:
+            self.restore(trainer)
+
+    def restore(self, trainer: Trainer) -> None:
+        """Write the best arrays into the trainer's; its optimiser, update count and history stay as they are.
+
+        Parameters
+        ----------
+        trainer : Trainer
+            Whose run it is.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no evaluation yet.
+        """
+        if not self.arrays:
+            raise RuntimeError("BestWeights has seen no evaluation yet; call Trainer.fit with it first")
+        for name, best in self.arrays.items():
+            trainer.arrays[name][...] = trainer.network.device.asarray(best)
+
+    def load_state(self, state: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
+        """Take up what ``state`` gave and ``arrays`` held."""
+        if state["best"] and not arrays:
+            raise ValueError("BestWeights: expected the best arrays with the best values, got none: "
+                             "give load_state(state, arrays) what was in its .arrays")
+        super().load_state(state)
+        self.arrays = dict(arrays or {})

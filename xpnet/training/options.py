@@ -1,0 +1,81 @@
+"""Checks of what a trainer and its ``fit`` are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..nn.layers import BatchNorm
+from ..nn.per_model import at_least_1, check_range, is_array, lengths
+from ..nn.sequential import Sequential
+from .divergence import POLICIES
+
+__all__ = ["check_length", "check_options", "count_models"]
+
+
+def check_options(
+    architecture: Any, optimizer: Any, loss: Any, *, l2: Any, batch_size: Any, seed: Any, dtype: str, divergence: str
+) -> None:
+    """Check a trainer's arguments, with the optimiser and the loss that it uses.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is of another kind or out of its range.
+    """
+    if not isinstance(architecture, Sequential):
+        raise TypeError(f"Trainer: expected a Sequential, like xpnet.mlp(...), got {architecture!r}")
+    if isinstance(optimizer, type) or not hasattr(optimizer, "update"):
+        raise TypeError(f"Trainer: expected an optimizer, like xpnet.SGD(), got {optimizer!r}")
+    if isinstance(loss, type) or not hasattr(loss, "encoder"):
+        raise TypeError(f"Trainer: expected a loss, like xpnet.SoftmaxCrossEntropy(), got {loss!r}")
+    at_least_1("Trainer", "batch_size", batch_size)
+    if batch_size == 1 and any(isinstance(layer, BatchNorm) for layer in architecture.layers):
+        raise ValueError("Trainer: batch norm needs a batch_size of at least 2, since one example has no variance")
+    for name, value in (("l2", l2), ("seed", seed)):
+        check_range("Trainer", name, value)
+        if getattr(value, "ndim", 0) > 1:
+            raise ValueError(f"Trainer: expected {name} as one number per model, got an array of {value.ndim} axes")
+    for one in seed if is_array(seed) else [seed]:
+        if not hasattr(one, "__index__"):
+            raise TypeError(f"Trainer: expected seed as an integer, or one for each model, got {seed!r}")
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
+    if divergence not in POLICIES:
+        raise ValueError(f"divergence: expected 'raise', 'freeze' or 'halve', got {divergence!r}")
+
+
+def count_models(architecture: Sequential, optimizer: Any, **others: Any) -> tuple[int, ...]:
+    """Return the model axis that hyper-parameters describe: their common length, or () for one network.
+
+    Raises
+    ------
+    ValueError
+        If their lengths differ.
+    """
+    sizes = dict(lengths(optimizer)) | {name: len(v) for name, v in others.items() if is_array(v)}
+    for size in architecture.models():
+        sizes["network"] = size
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"expected hyper-parameters of one length (the number of models), got {sizes}")
+    return tuple(set(sizes.values()))
+
+
+def check_length(steps: Any, epochs: Any, evaluate_every: Any, train_sample: Any, validation: Any) -> None:
+    """Check what ``fit`` is told beside the training data.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is of another kind or out of its range.
+    """
+    if (steps is None) == (epochs is None):
+        raise ValueError("fit: expected either steps= or epochs=, got both or neither")
+    check_range("fit", "steps or epochs", steps if epochs is None else epochs)
+    if not (steps is None or hasattr(steps, "__index__")):
+        raise TypeError(f"fit: expected steps as an integer, got {steps!r}")
+    for name, count in (("evaluate_every", evaluate_every), ("train_sample", train_sample)):
+        if count is not None:
+            at_least_1("fit", name, count)
+    if not (validation is None or (isinstance(validation, Sequence) and len(validation) == 2)):
+        raise TypeError("fit: expected validation=(features, labels)")
