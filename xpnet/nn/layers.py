@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 from ..backend import Array, add_gradient, constant, holds, is_complex, matmul, namespace, product, real
 from .initializers import He, Initializer
-from .per_model import PerModel, at_least_1, check_range, is_array
+from .per_model import at_least_1, check_range, is_array, per_model
 
 __all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "Linear", "ReLU", "Standardize", "layer"]
 
@@ -308,7 +308,7 @@ class Dropout(Layer):
         The probability, in [0, 1); a sequence gives one per model, as an array (models, 1, 1) in ``forward``.
     """
 
-    rate: PerModel = 0.5
+    rate: Any = per_model(0.5)
     noisy: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
