@@ -26,7 +26,7 @@ __all__ = ["CASES", "METHODS", "check", "check_network", "network_function", "nu
 Function = Callable[[Mapping[str, Array]], tuple[Array, Callable[[], Mapping[str, Array]]]]
 Case = Callable[..., tuple[Function, dict[str, Array]]]
 METHODS = {"central": 1e-6, "complex": 1e-30}
-KINK = 1e-4  # how near to 0 the input of a ReLU may come in a check of a network, against h = 1e-6
+KINK = 1e-4  # how near to 0 the input of a kinked layer may come in a check of a network, against h = 1e-6
 
 
 def numerical_gradient(
@@ -211,10 +211,10 @@ def check_network(
 
 
 def _distance_to_kink(network: Sequential, arrays: Mapping[str, Array], x: Array, noise: Mapping[str, Array]) -> float:
-    """Give the smallest input of any ReLU: nearer than h, central differences straddle two slopes."""
+    """Return the smallest input of any kinked layer: nearer to 0 than h, central differences straddle two slopes."""
     xp, distance = namespace(x), float("inf")
     for depth, layer in enumerate(network.layers):
-        if isinstance(layer, ReLU):
+        if layer.kinked:
             inputs = Sequential(network.in_features, network.layers[:depth]).forward(arrays, x, train=True, noise=noise)
             distance = min(distance, float(xp.min(xp.abs(inputs[0]))))
     return distance
@@ -311,8 +311,7 @@ def _layer_case(layer: Layer, features: int = 4, *, train: bool = True, n: int =
 
         shapes = layer.shapes(features)
         arrays = {"x": draw("x", (n, features))} | {name: draw(name, shape) for name, shape in shapes.items()}
-        if "var" in arrays:
-            arrays["var"] = arrays["var"] ** 2 + 0.5  # a variance
+        arrays |= {name: arrays[name] ** 2 + 0.5 for name in layer.positive}
         factors = draw("dy", (n, layer.out_features(features)))
         noise = device.asarray(random.uniform(1, "noise", 0, (n, features)), dtype) if layer.noisy else None
 

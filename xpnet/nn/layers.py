@@ -44,12 +44,23 @@ def layer(cls: type[Any]) -> type[Any]:
 
 
 class Layer:
-    """What all layers share: the names of their arrays. See the module's text for ``forward``."""
+    """Base of all layers: the names of their arrays, and what other modules need to know about them.
+
+    See the module's text for ``forward``.
+    """
 
     parameters: ClassVar[tuple[str, ...]] = ()
     weights: ClassVar[tuple[str, ...]] = ()  # those of the parameters that the L2 penalty takes
-    statistics: ClassVar[tuple[str, ...]] = ()
+    biases: ClassVar[tuple[str, ...]] = ()  # those that are only added to the output
+    statistics: ClassVar[tuple[str, ...]] = ()  # vectors; the first batch sets them
+    positive: ClassVar[tuple[str, ...]] = ()  # those of the arrays whose entries are above 0
+    momentum: float = 0.9  # the running statistics' share that stays at each later update
     noisy: ClassVar[bool] = False  # takes uniform draws of its input's shape when it trains
+    least_batch: ClassVar[int] = 1  # the fewest examples that it can train on
+    cancels_bias: ClassVar[bool] = False  # a constant added to each feature of its input changes nothing in training
+    kinked: ClassVar[bool] = False  # the derivative jumps where an entry of the input is 0
+    #: Its two statistics are an offset and a scale that describe the input, and its output is (x - offset) * scale.
+    scales_input: ClassVar[bool] = False
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         """Give the shape of each array, for an input of ``features`` features.
@@ -95,6 +106,23 @@ class Layer:
             Width of the output.
         """
         return features
+
+    def flops(self, features: int) -> int | None:
+        """Return the floating-point operations of one example's prediction.
+
+        An addition, a multiplication and a comparison count as one each.
+
+        Parameters
+        ----------
+        features : int
+            Width of the input.
+
+        Returns
+        -------
+        int or None
+            None if the layer does not say.
+        """
+        return None
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Give the output, the pullback, and the batch's statistics.
@@ -170,6 +198,7 @@ class Linear(Layer):
     initializer: Initializer = field(default_factory=He)
     parameters: ClassVar[tuple[str, ...]] = ("W", "b")
     weights: ClassVar[tuple[str, ...]] = ("W",)
+    biases: ClassVar[tuple[str, ...]] = ("b",)
 
     def __post_init__(self) -> None:
         at_least_1("Linear", "out_width", self.out_width)
@@ -185,6 +214,10 @@ class Linear(Layer):
     def out_features(self, features: int) -> int:
         """Give the number of outputs."""
         return self.out_width
+
+    def flops(self, features: int) -> int:
+        """Return the operations of the product and of adding the bias."""
+        return 2 * features * self.out_width
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Give ``x @ W + b`` for x (..., n, in)."""
@@ -226,6 +259,9 @@ class BatchNorm(Layer):
     eps: float = 1e-5
     parameters: ClassVar[tuple[str, ...]] = ("gamma", "beta")
     statistics: ClassVar[tuple[str, ...]] = ("mean", "var")
+    positive: ClassVar[tuple[str, ...]] = ("var",)
+    least_batch: ClassVar[int] = 2
+    cancels_bias: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name, value, below in (("momentum", self.momentum, 1.0), ("eps", self.eps, math.inf)):
@@ -240,6 +276,10 @@ class BatchNorm(Layer):
     def initial(self, name: str) -> Any:
         """Give 1 for gamma and var, 0 for beta and mean."""
         return 1.0 if name in ("gamma", "var") else 0.0
+
+    def flops(self, features: int) -> int:
+        """Return 3 for each feature: its mean, scale and beta."""
+        return 3 * features
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Normalise x (..., n, k) with the batch's statistics (train), else with the running ones."""
@@ -280,6 +320,12 @@ class BatchNorm(Layer):
 class ReLU(Layer):
     """``max(x, 0)``; its derivative at 0 is taken as 0."""
 
+    kinked: ClassVar[bool] = True
+
+    def flops(self, features: int) -> int:
+        """Return a comparison for each feature."""
+        return features
+
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Give ``max(x, 0)``, of the real part where x is complex."""
         xp = namespace(x)
@@ -314,6 +360,10 @@ class Dropout(Layer):
     def __post_init__(self) -> None:
         check_range("Dropout", "rate", self.rate, below=1.0)
 
+    def flops(self, features: int) -> int:
+        """Return 0: predictions leave it out."""
+        return 0
+
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Drop inputs where ``noise`` (uniform in [0, 1), of x's shape or broadcasting to it) is below rate."""
         if not train:
@@ -339,6 +389,7 @@ class Standardize(Layer):
     """
 
     statistics: ClassVar[tuple[str, ...]] = ("offset", "scale")
+    scales_input: ClassVar[bool] = True
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         """Give the shape (features,) of both arrays."""
@@ -347,6 +398,10 @@ class Standardize(Layer):
     def initial(self, name: str) -> Any:
         """Give 0 for the offset, 1 for the scale."""
         return 0.0 if name == "offset" else 1.0
+
+    def flops(self, features: int) -> int:
+        """Return 2 for each feature: its offset and scale."""
+        return 2 * features
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Standardise x (..., n, k) of any real dtype; a wider one is rounded when it is done."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from .._version import __version__
 from ..backend import Array, Device, from_dlpack
-from ..nn.layers import BatchNorm
 from ..nn.per_model import check_range, is_array
+from ..training.batches import batches_per_epoch
 from ..training.snapshot import fingerprint
 from ..training.trainer import Trainer
 from .blocks import Data, opaque
@@ -109,10 +109,8 @@ def rungs_of(
 
 
 def _per_epoch(trainer: Trainer, n: int) -> int:
-    """Count an epoch's updates as ``Batches`` does: batch norm leaves out a last batch of one example."""
-    whole, rest = divmod(n, min(trainer.batch_size, n))
-    normalises = any(isinstance(layer, BatchNorm) for layer in trainer.architecture.layers)
-    return whole + (rest >= (2 if normalises else 1))
+    """Return the number of an epoch's updates."""
+    return batches_per_epoch(n, trainer.batch_size, trainer.architecture.least_batch)
 
 
 def measures_of(trainers: Sequence[Trainer], points: Sequence[Point], *, validated: bool) -> list[str]:

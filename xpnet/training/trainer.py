@@ -9,7 +9,6 @@ from typing import Any
 
 from .. import random
 from ..backend import Array, Device, check_same_device, from_dlpack, to_numpy, together
-from ..nn.layers import BatchNorm
 from ..nn.losses import Loss, SoftmaxCrossEntropy
 from ..nn.network import Network
 from ..nn.per_model import at_least_1, check_range, describe, hosted, is_array, lengths, signature, stack
@@ -103,8 +102,10 @@ class Trainer:
         if isinstance(measure, type) or not hasattr(measure, "encoder"):
             raise TypeError(f"Trainer: expected a loss, like xpnet.SoftmaxCrossEntropy(), got {loss!r}")
         at_least_1("Trainer", "batch_size", batch_size)
-        if batch_size == 1 and any(isinstance(layer, BatchNorm) for layer in architecture.layers):
-            raise ValueError("Trainer: batch norm needs a batch_size of at least 2, since one example has no variance")
+        if batch_size < architecture.least_batch:
+            kind = next(type(layer).__name__ for layer in architecture.layers if layer.least_batch > batch_size)
+            raise ValueError(f"Trainer: expected a batch_size of at least {architecture.least_batch}, since {kind} "
+                             f"cannot train on {batch_size} example{'s' * (batch_size > 1)}")
         per_model: dict[str, Any] = {"l2": l2, "seed": seed}
         for name, value in per_model.items():
             check_range("Trainer", name, value)
@@ -459,11 +460,10 @@ class Trainer:
         Batches
             By update.
         """
-        normalises = any(isinstance(layer, BatchNorm) for layer in self.architecture.layers)
         return Batches(
             x, y, self.architecture.out_features, size=self.batch_size, seed=self.order_seed,
             device=self.network.device, dtype=self.dtype, rows=self.learner.batches(x, self.batch_size),
-            loss=self.loss, at_least=2 if normalises else 1,
+            loss=self.loss, at_least=self.architecture.least_batch,
         )
 
     def _rate(self, step: int) -> Any:
