@@ -79,6 +79,7 @@ def train(
     layers = [trainer.network.member(i).architecture for i in range(models)]
     best, wait, kept = [-float("inf")] * models, [0] * models, dict[int, dict[str, Array]]()
     members, going = list(range(models)), set(range(models))
+    score = list(trainer.loss.measures)[-1]  # of the estimators' losses, where more is better
     device, bar = trainer.network.device, Progress(label, show=bool(label))
     with device.activate(), device.watched():
         batches = trainer.batches(*data)
@@ -89,7 +90,7 @@ def train(
             for epoch in range(epochs):
                 trainer._run(batches, trainer.step + batches.per_epoch)
                 losses = _per_model(shares @ to_numpy(trainer.history.batch_loss[-batches.per_epoch :]))
-                scores = _per_model(_score(trainer, held_out)) if held_out else []
+                scores = _per_model(trainer.evaluate(*held_out)[score]) if held_out else []
                 for place, model in enumerate(members):
                     if model not in going:
                         continue
@@ -108,7 +109,7 @@ def train(
                     if value > best[model] if held_out else model not in going:
                         kept[model] = _copy(trainer, place)
                     best[model] = max(best[model], value)
-                row = {"loss": losses[0]} | ({"validation_accuracy": scores[0]} if scores else {})
+                row = {"train_loss": losses[0]} | ({f"validation_{score}": scores[0]} if scores else {})
                 bar.on_evaluation(trainer, row if models == 1 else {})
                 if not going:
                     break
@@ -120,11 +121,6 @@ def train(
     for model, arrays in kept.items():
         out.networks[model] = Network(layers[model], arrays)
     return out
-
-
-def _score(trainer: Trainer, held_out: Data) -> Any:
-    """Give the measure that stands beside loss and cost: accuracy or r2."""
-    return next(value for name, value in trainer.evaluate(*held_out).items() if name not in ("loss", "cost"))
 
 
 def _per_model(values: Any) -> list[float]:

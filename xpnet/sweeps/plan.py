@@ -12,6 +12,7 @@ from .._version import __version__
 from ..backend import Array, Device, from_dlpack
 from ..nn.per_model import check_range, is_array
 from ..training.batches import batches_per_epoch
+from ..training.history import measured
 from ..training.snapshot import fingerprint
 from ..training.trainer import Trainer
 from .blocks import Data, opaque
@@ -115,15 +116,11 @@ def _per_epoch(trainer: Trainer, n: int) -> int:
 
 def measures_of(trainers: Sequence[Trainer], points: Sequence[Point], *, validated: bool) -> list[str]:
     """Give the history's columns that tell how good a member is; that which ranks them by default comes last."""
-    host, kinds = Device(), set()
-    for trainer in trainers:
-        loss, outputs = trainer.loss, trainer.architecture.out_features
-        y = host.empty((1, *next(iter(loss.shapes(outputs).values()))), "int64")
-        kinds.add(tuple(loss.score(loss.tally(host.empty((1, outputs), "float32"), y), y)))
+    kinds = {tuple(trainer.loss.measures.items()) for trainer in trainers}
     if len(kinds) > 1:
-        raise ValueError(f"sweep: expected losses with the same measures, to compare networks by, got {sorted(kinds)}")
-    splits, beside = ("train", "validation")[: 1 + validated], kinds.pop()
-    measures = [f"{split}_{what}" for split in splits for what in ("loss", "cost", *beside)]
+        names = sorted(tuple(name for name, _ in kind) for kind in kinds)
+        raise ValueError(f"sweep: expected losses with the same measures, to compare networks by, got {names}")
+    measures = list(measured(trainers[0].loss, validated=validated))
     taken = [name for name in points[0] if name in {*TOLD, *measures}]
     if taken:
         raise ValueError(f"sweep: {', '.join(taken)} is a column of the table: call the swept value something else")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ..backend import Array, Device, to_numpy
 from ..intervals import interval
 from ..nn.ensemble import Ensemble
+from ..nn.losses import Measure
 from ..nn.network import Network
-from ..training.history import History
+from ..training.history import History, measured
 from ..training.trainer import DivergenceError, Trainer
 from .blocks import Block, opaque
 
@@ -47,6 +48,8 @@ class Sweep:
 
     Attributes
     ----------
+    measure : Measure
+        What the loss declares of the score: whether more of it is better.
     histories : list of History
         Each member's, as of its own run.
     diverged : dict of int to (int, str)
@@ -66,6 +69,7 @@ class Sweep:
         self.diverged: dict[int, tuple[int, str]] = {}
         self.states: list[dict[str, Any]] = [{} for _ in points]
         self._trainers = trainers
+        self.measure: Measure = measured(trainers[0].loss)[score]
 
     def __len__(self) -> int:
         return len(self.points)
@@ -149,7 +153,7 @@ class Sweep:
         tuple of float
             Rows sort by it, best first.
         """
-        sign = 1.0 if self.score.endswith(("loss", "cost")) else -1.0
+        sign = -1.0 if self.measure.more_is_better else 1.0
         value = row[self.score]
         return (bool(row["diverged"]), -row["step"], math.isnan(value), sign * value)
 
@@ -376,7 +380,7 @@ class Sweep:
         ValueError
             If they are no classifiers.
         """
-        if not any("train_accuracy" in history.columns for history in self.histories):
+        if not all(trainer.loss.classifies for trainer in self._trainers):
             raise ValueError("ensemble: it averages the probabilities of classifiers; average these networks' outputs: "
                              "sum(found.network(m)(x) for m in range(len(found))) / len(found)")
         if members is None:

@@ -99,8 +99,9 @@ class Trainer:
         if isinstance(rule, type) or not hasattr(rule, "update"):
             raise TypeError(f"Trainer: expected an optimizer, like xpnet.SGD(), got {optimizer!r}")
         measure: Any = loss or SoftmaxCrossEntropy()
-        if isinstance(measure, type) or not hasattr(measure, "encoder"):
-            raise TypeError(f"Trainer: expected a loss, like xpnet.SoftmaxCrossEntropy(), got {loss!r}")
+        if isinstance(measure, type) or not (hasattr(measure, "encoder") and hasattr(measure, "measures")):
+            raise TypeError(f"Trainer: expected a loss, like xpnet.SoftmaxCrossEntropy(), with its forward, encoder, "
+                            f"measures and so on, got {loss!r}")
         at_least_1("Trainer", "batch_size", batch_size)
         if batch_size < architecture.least_batch:
             kind = next(type(layer).__name__ for layer in architecture.layers if layer.least_batch > batch_size)
