@@ -128,14 +128,10 @@ def _per_model(values: Any) -> list[float]:
     return found
 
 
-def _own(trainer: Trainer, name: str, array: Array) -> bool:
-    """Tell whether each model has its own part of an array of the state."""
-    return bool(array.ndim > len(trainer.architecture.shapes[name.rpartition(".")[2]]))
-
-
 def _copy(trainer: Trainer, place: int) -> dict[str, Array]:
     """Give a copy of one model's arrays."""
-    return {name: namespace(a).asarray(a[place, ...] if _own(trainer, name, a) else a, copy=True)
+    own = trainer.architecture.has_model_axis
+    return {name: namespace(a).asarray(a[place, ...] if own(name, a) else a, copy=True)
             for name, a in trainer.arrays.items()}
 
 
@@ -146,7 +142,7 @@ def _part(trainer: Trainer, places: Sequence[int]) -> Trainer:
                    **{name: pick(value, places) for name, value in trainer.options.items()}, divergence="freeze")
     device = trainer.network.device
     rows = device.asarray(list(places))
-    state = {name: device.xp.take(a, rows, axis=0) if _own(trainer, name, a) else a
+    state = {name: device.xp.take(a, rows, axis=0) if architecture.has_model_axis(name, a) else a
              for name, a in trainer.state().items()}
     part.restore(state, trainer.step, device)
     return part

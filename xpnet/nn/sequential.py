@@ -114,6 +114,23 @@ class Sequential:
             raise ValueError(f"expected hyper-parameter arrays of one length, got lengths {sorted(sizes)}")
         return tuple(sizes)
 
+    def has_model_axis(self, name: str, array: Array) -> bool:
+        """Return whether each model has its own part of an array, rather than all models one array.
+
+        Parameters
+        ----------
+        name : str
+            The array's name, or that of an optimizer's array for it, like ``"velocity.W1"``.
+        array : array
+            The array itself.
+
+        Returns
+        -------
+        bool
+            True for an array (models, ...), False for one without the axis.
+        """
+        return bool(array.ndim > len(self.shapes[name.rpartition(".")[2]]))
+
     def allocate(self, models: tuple[int, ...], device: Device, dtype: str) -> tuple[Buffers, Buffers, Buffers]:
         """Allocate the parameters, the running statistics, and the arrays that describe the input.
 

@@ -73,10 +73,9 @@ def summary(network: Sequential | Network) -> str:
     text = "\n".join([table[0], rule, *table[1:-1], rule, table[-1]])
     if isinstance(network, Sequential):
         return text
-    shapes, arrays = network.architecture.shapes, network.arrays
-    models = {a.shape[0] for name, a in arrays.items() if a.ndim > len(shapes[name])}
+    arrays = network.arrays
     size = sum(to_numpy(a).nbytes for a in arrays.values())
-    many = f"{models.pop():,} models of this kind: " if models else ""
+    many = f"{network.models[0]:,} models of this kind: " if network.models else ""
     kinds = " and ".join(sorted({str(a.dtype).rpartition(".")[2] for a in arrays.values()}))
     return f"{text}\n{many}{size:,} bytes of {kinds} on {network.device.name}"
 

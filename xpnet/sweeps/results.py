@@ -91,7 +91,7 @@ class Sweep:
         Block
             The block itself.
         """
-        shapes = self._trainers[block.members[0]].architecture.shapes
+        own = self._trainers[block.members[0]].architecture.has_model_axis
         for place, member in enumerate(block.members):
             history = self.histories[member]
             last = history.rows[-1]["step"] if history.rows else -1
@@ -101,8 +101,7 @@ class Sweep:
                 if row["step"] > last:  # a block that goes on begins by measuring where the one before ended
                     history.rows.append(row)
             history.batch_loss += block.batch_loss[:, place].tolist()
-            self.states[member] = {name: a[place] if a.ndim > len(shapes[name.rpartition(".")[2]]) else a
-                                   for name, a in block.state.items()}
+            self.states[member] = {name: a[place] if own(name, a) else a for name, a in block.state.items()}
             if member in block.causes:
                 self.diverged[member] = block.causes[member]
         return block

@@ -363,7 +363,7 @@ class BestWeights(_Monitor):
         with device.activate():
             mask = device.asarray(better)
             for name, now in trainer.arrays.items():
-                own = now.ndim - len(trainer.architecture.shapes[name])  # 1 where each model has its own
+                own = trainer.architecture.has_model_axis(name, now)
                 if all(better) or not own or name not in self.arrays:
                     self.arrays[name] = device.asarray(now, copy=True)
                 else:

@@ -98,10 +98,9 @@ def keep_state(trainer: Trainer) -> None:
     trainer._kept_step = trainer.step
     if not trainer._kept:
         trainer._kept = {name: namespace(a).asarray(a, copy=True) for name, a in trainer.state().items()}
-    own = {name: len(shape) for name, shape in trainer.architecture.shapes.items()}
     for name, array in trainer.state().items():
         kept = trainer._kept[name]
-        if not trainer.models or not trainer.diverged or array.ndim == own[name.rpartition(".")[2]]:
+        if not trainer.models or not trainer.diverged or not trainer.architecture.has_model_axis(name, array):
             to, new = (array, kept) if trainer.diverged and not trainer.models else (kept, array)
             to[...] = new
             continue
@@ -114,8 +113,8 @@ def flag(trainer: Trainer) -> Array:
     """Give 0 for each model whose parameters and running statistics are finite, else NaN, of shape (*models)."""
     xp, total = trainer.network.device.xp, 0.0
     for name, a in trainer.arrays.items():
-        own = len(trainer.architecture.shapes[name])
-        total = total + xp.sum(a * 0.0, axis=tuple(range(a.ndim - own, a.ndim)))
+        own = trainer.architecture.has_model_axis(name, a)
+        total = total + xp.sum(a * 0.0, axis=tuple(range(int(own), a.ndim)))
     return total
 
 
@@ -170,8 +169,8 @@ def _backward(trainer: Trainer, model: int) -> str:
         for i in range(len(network.layers) - 1, -1, -1):
             for name in network._names[i]:
                 if name in arrays:
-                    a, own = arrays[name], len(network.shapes[name])
-                    if not _finite(a[model, ...] if a.ndim > own else a):
+                    a = arrays[name]
+                    if not _finite(a[model, ...] if network.has_model_axis(name, a) else a):
                         return f"the {word} of {name}, of {_named(network.layers[i], ())},"
     return ""
 

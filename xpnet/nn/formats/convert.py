@@ -261,10 +261,9 @@ def folded(
 
 def single(network: Network, owner: str) -> Network:
     """See that a network is one model, and pass it on."""
-    for name, shape in network.architecture.shapes.items():
-        if network.arrays[name].ndim > len(shape):
-            raise ValueError(f"{owner}: expected one network, got {network.arrays[name].shape[0]} models; "
-                             "take one of them, like network.member(0)")
+    if network.models:
+        raise ValueError(f"{owner}: expected one network, got {network.models[0]} models; take one of them, like "
+                         "network.member(0)")
     return network
 
 
