@@ -1,150 +1,21 @@
-"""Layers: each is a function and its pullback.
+"""Layers: each is a function and its pullback. See ``Layer`` for what they have in common.
 
-``forward(x, *parameters, *statistics, train=..., noise=...)`` returns the output, a pullback, and what the
-batch says of the running statistics. ``pullback(dy, into=None, wrt_input=True)`` returns the gradient with
-respect to the input and those of the parameters, in their order. ``into`` holds an array for each parameter,
-which may be written to, or None where nobody wants its gradient. Arrays come in and go out by the names that
-the layer declares; a layer holds none.
-
-Axes: the last is features, the one before it the batch, and those in front are independent models. No layer
-asks how many there are: it broadcasts. A parameter of shape (*models, ...) or a plain one will do.
-
-A new layer is a frozen dataclass with these members, decorated with ``@layer``, and an entry in
-``gradcheck.CASES`` (a test asks for it).
+A new layer is a frozen dataclass with the members of ``Layer`` that differ, decorated with ``@layer``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..backend import Array, add_gradient, constant, holds, is_complex, matmul, namespace, product, real
 from .initializers import He, Initializer
+from .layer import LAYERS, Forward, Layer, layer
 from .per_model import at_least_1, check_range, is_array, per_model
 
-__all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "Linear", "ReLU", "Standardize", "layer"]
-
-Pullback = Callable[..., tuple[Array | None, tuple[Array, ...]]]
-Forward = tuple[Array, Pullback, tuple[Array, ...]]
-LAYERS: dict[str, type[Layer]] = {}
-
-
-def layer(cls: type[Any]) -> type[Any]:
-    """Register a layer under its name, so that files can name it and the gradient check asks for it.
-
-    Returns
-    -------
-    type
-        The class itself.
-    """
-    LAYERS[cls.__name__] = cls
-    return cls
-
-
-class Layer:
-    """Base of all layers: the names of their arrays, and what other modules need to know about them.
-
-    See the module's text for ``forward``.
-    """
-
-    parameters: ClassVar[tuple[str, ...]] = ()
-    weights: ClassVar[tuple[str, ...]] = ()  # those of the parameters that the L2 penalty takes
-    biases: ClassVar[tuple[str, ...]] = ()  # those that are only added to the output
-    statistics: ClassVar[tuple[str, ...]] = ()  # vectors; the first batch sets them
-    positive: ClassVar[tuple[str, ...]] = ()  # those of the arrays whose entries are above 0
-    momentum: float = 0.9  # the running statistics' share that stays at each later update
-    noisy: ClassVar[bool] = False  # takes uniform draws of its input's shape when it trains
-    least_batch: ClassVar[int] = 1  # the fewest examples that it can train on
-    cancels_bias: ClassVar[bool] = False  # a constant added to each feature of its input changes nothing in training
-    kinked: ClassVar[bool] = False  # the derivative jumps where an entry of the input is 0
-    #: Its two statistics are an offset and a scale that describe the input, and its output is (x - offset) * scale.
-    scales_input: ClassVar[bool] = False
-
-    def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
-        """Give the shape of each array, for an input of ``features`` features.
-
-        Parameters
-        ----------
-        features : int
-            Width of the input.
-
-        Returns
-        -------
-        dict of str to tuple of int
-            By the array's name; the model axis is left out.
-        """
-        return {}
-
-    def initial(self, name: str) -> Any:
-        """Give the value that array ``name`` starts from: a number, or an initializer.
-
-        Parameters
-        ----------
-        name : str
-            The array's name.
-
-        Returns
-        -------
-        float or Initializer
-            Where it starts from.
-        """
-        return 0.0
-
-    def out_features(self, features: int) -> int:
-        """Give the width of the output, for an input of ``features`` features.
-
-        Parameters
-        ----------
-        features : int
-            Width of the input.
-
-        Returns
-        -------
-        int
-            Width of the output.
-        """
-        return features
-
-    def flops(self, features: int) -> int | None:
-        """Return the floating-point operations of one example's prediction.
-
-        An addition, a multiplication and a comparison count as one each.
-
-        Parameters
-        ----------
-        features : int
-            Width of the input.
-
-        Returns
-        -------
-        int or None
-            None if the layer does not say.
-        """
-        return None
-
-    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
-        """Give the output, the pullback, and the batch's statistics.
-
-        Parameters
-        ----------
-        x : array of shape (..., n, k)
-            The input.
-        *arrays : array
-            Parameters, then running statistics, in the order of their names.
-        train : bool
-            Use the batch's statistics, and draw.
-        noise : array of shape (n, k), optional
-            Uniform draws in [0, 1), for a layer that is noisy.
-
-        Returns
-        -------
-        tuple
-            The output (..., n, m); the pullback, from the output's gradient to the input's and a tuple of the
-            parameters'; and a tuple of the batch's statistics.
-        """
-        raise NotImplementedError
+__all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "LeakyReLU", "Linear", "ReLU", "Standardize", "Tanh", "layer"]
 
 
 def batch_total(x: Array, out: Array | None = None) -> Array:
@@ -179,7 +50,7 @@ def apart(wide: Array, like: tuple[int, ...]) -> Array:
     return xp.moveaxis(xp.reshape(wide, (wide.shape[0], *like[:-2], like[-1])), 0, -2)
 
 
-@layer
+@layer(example={"out_width": 3})
 @dataclass(frozen=True)
 class Linear(Layer):
     """The dense layer ``x @ W + b``.
@@ -340,7 +211,60 @@ class ReLU(Layer):
         return y, pullback, ()
 
 
+@layer(example={"slope": 0.2})
+@dataclass(frozen=True)
+class LeakyReLU(Layer):
+    """``x`` where x is positive, else ``slope * x``; its derivative at 0 is taken as the slope.
+
+    Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML 2013, section 2.
+
+    Parameters
+    ----------
+    slope : float or array
+        The slope for negative x, of at least 0; a sequence gives one per model.
+    """
+
+    slope: Any = per_model(0.01)
+    kinked: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_range("LeakyReLU", "slope", self.slope)
+
+    def flops(self, features: int) -> int:
+        """Return a comparison and a product for each feature."""
+        return 2 * features
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Return ``x``, or ``slope * x`` where the real part of x is not positive."""
+        positive = namespace(x).astype(real(x) > 0, x.dtype)
+        factor = positive + (1.0 - positive) * self.slope
+
+        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            return dy * factor, ()
+
+        return x * factor, pullback, ()
+
+
 @layer
+@dataclass(frozen=True)
+class Tanh(Layer):
+    """``tanh(x)``, with the derivative ``1 - tanh(x)^2``."""
+
+    def flops(self, features: int) -> int:
+        """Return 1 for each feature."""
+        return features
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Return ``tanh(x)``."""
+        y = namespace(x).tanh(x)
+
+        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            return dy * (1.0 - y * y), ()
+
+        return y, pullback, ()
+
+
+@layer(example={"rate": 0.3})
 @dataclass(frozen=True)
 class Dropout(Layer):
     """Inverted dropout: zero each input with probability ``rate`` and divide the others by ``1 - rate``.

@@ -3,7 +3,7 @@
 ``forward(outputs, targets)`` takes outputs (..., n, k) and targets (n, k), and returns the mean over the
 batch, of shape (...), with a pullback from a factor to the gradient with respect to the outputs. A loss also
 knows what labels it takes, how they become targets, and how well outputs fit them: ``Loss`` says what training
-asks. A new loss is decorated with ``@loss``, and needs an entry in ``gradcheck.CASES``.
+asks. A new loss is decorated with ``@loss``, which has its gradient checked.
 
 Beside its value a loss reports measures, such as the accuracy. It declares them in ``measures``, and what ranks, keeps
 or shows networks by a measure asks there whether more of it is better.
@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from ..backend import Array, Device, constant, namespace, real
 
 __all__ = ["LOSSES", "Loss", "MeanSquaredError", "Measure", "SoftmaxCrossEntropy", "l2_penalty", "log_softmax", "loss",
-           "measures_of", "registered_measures", "softmax"]
+           "measures_of", "softmax"]
 
 LOSSES: dict[str, type[Any]] = {}
 

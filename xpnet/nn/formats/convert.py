@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...backend import Device, to_numpy
-from ..layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
+from ..layers import BatchNorm, Dropout, Layer, LeakyReLU, Linear, ReLU, Standardize, Tanh
 from ..network import Network
 from ..sequential import Sequential
 from .safetensors import CheckpointError, architecture_from
@@ -139,7 +139,7 @@ def to_torch(network: Network) -> dict[str, NDArray[Any]]:
         elif isinstance(layer, BatchNorm):
             state |= {f"{i}.{name}": a for name, a in zip(_TORCH, own, strict=True)}
             state[f"{i}.num_batches_tracked"] = np.asarray(0, np.int64)
-        elif not isinstance(layer, ReLU | Dropout):
+        elif not isinstance(layer, Dropout | LeakyReLU | ReLU | Tanh):
             raise TypeError(f"to_torch: layer {i} is {layer!r}, which torch.nn has no counterpart for")
     return state
 
