@@ -22,8 +22,8 @@ from _gpu_section import EMULATION, Section
 import xpnet
 from xpnet import random
 from xpnet.backend import Array, Device, survey, to_numpy
-from xpnet.nn.gradcheck import CASES
-from xpnet.nn.layers import LAYERS, BatchNorm, Dropout, Layer, Linear
+from xpnet.nn.gradcheck import CASES, EXAMPLES
+from xpnet.nn.layers import Layer, Linear
 from xpnet.nn.losses import LOSSES
 
 FACTOR, SHARE = 4.0, 1e-6
@@ -149,12 +149,8 @@ SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 def kinds() -> dict[str, tuple[Any, bool]]:
     """Give each registered layer and loss, and whether it trains or predicts."""
-    arguments: dict[str, tuple[Any, ...]] = {"Linear": (50,), "Dropout": (0.3,)}
-    found: dict[str, tuple[Any, bool]] = {
-        name: (kind(*arguments.get(name, ())), True) for name, kind in (LAYERS | LOSSES).items()
-    }
-    return found | {"BatchNorm, prediction": (BatchNorm(), False), "Dropout, prediction": (Dropout(0.3), False),
-                    "Linear, 1 output": (Linear(1), True)}
+    losses = {name: (kind(), True) for name, kind in LOSSES.items()}
+    return {**EXAMPLES, **losses, "Linear": (Linear(50), True), "Linear, 1 output": (Linear(1), True)}
 
 
 def of_layer(what: Any, train: bool, shape: str, device: Device, dtype: str) -> tuple[Results, Results]:

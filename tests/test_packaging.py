@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import importlib
+import inspect
 import os
 import re
 import textwrap
@@ -12,9 +13,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.testing import assert_allclose
 
 import xpnet
 from xpnet.nn import layers
@@ -133,17 +132,11 @@ def test_licence_is_mit() -> None:
     assert "xpnet contributors" in text
 
 
-def test_the_layer_of_contributing_has_the_right_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "LAYERS", dict(layers.LAYERS))  # the registry itself stays as it is
+def test_the_layer_of_contributing_is_that_of_the_package() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     source = textwrap.dedent(text.partition("```python\n")[2].partition("   ```")[0])
-    names = dict(vars(layers))
-    exec(source, names)  # noqa: S102  # our own text
-    tanh = names["Tanh"]()
-    x, one = np.linspace(-2.0, 2.0, 6).reshape(3, 2), np.ones((3, 2))
-    y, pullback, _ = tanh.forward(x)
-    assert_allclose(y, np.tanh(x), rtol=1e-15)
-    assert_allclose(pullback(one)[0], tanh.forward(x + 1e-30j)[0].imag / 1e-30, rtol=1e-13)
+    assert source.startswith("@layer\n")
+    assert inspect.getsource(layers.Tanh) == source
 
 
 @pytest.mark.skipif("TOX_ENV_NAME" not in os.environ, reason="outside tox, the source tree may be imported")

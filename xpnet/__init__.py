@@ -6,7 +6,7 @@ from ._version import __version__ as __version__
 from .backend import Device, DeviceError, OutOfMemoryError
 from .estimators import GridSearch, MLPClassifier, MLPRegressor
 from .nn.initializers import He, Normal, Xavier
-from .nn.layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
+from .nn.layers import BatchNorm, Dropout, Layer, LeakyReLU, Linear, ReLU, Standardize, Tanh
 from .nn.losses import MeanSquaredError, SoftmaxCrossEntropy
 from .nn.network import Network
 from .nn.sequential import Sequential, mlp
@@ -27,10 +27,10 @@ from .training.trainer import DivergenceError, Trainer
 __all__ = [
     "CSV", "SGD", "Adam", "AdamW", "BatchNorm", "BestWeights", "Callback", "Checkpoints", "Constant", "Cosine",
     "CyclicLR", "Device", "DeviceError", "DivergenceError", "DivergenceWarning", "Dropout", "EarlyStopping",
-    "Ensemble", "GridSearch", "He", "History", "JSONLines", "LRRange", "Layer", "Linear", "LogUniform",
+    "Ensemble", "GridSearch", "He", "History", "JSONLines", "LRRange", "Layer", "LeakyReLU", "Linear", "LogUniform",
     "MLPClassifier", "MLPRegressor", "MeanSquaredError", "Network", "Normal", "NotFiniteError", "OutOfMemoryError",
     "Progress", "ReLU", "Refined", "ResumeError", "Sequential", "SoftmaxCrossEntropy", "Standardize", "Step",
-    "Sweep", "TensorBoard", "Trainer", "Uniform", "WorkersError", "Xavier", "coarse_to_fine", "datasets", "find_lr",
-    "mlp", "sweep",
+    "Sweep", "Tanh", "TensorBoard", "Trainer", "Uniform", "WorkersError", "Xavier", "coarse_to_fine", "datasets",
+    "find_lr", "mlp", "sweep",
 ]
 _keep()

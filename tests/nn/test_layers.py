@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,15 @@ from helpers import assert_close, draw
 from hypothesis import given
 from hypothesis import strategies as st
 
+import xpnet.nn.layer
 from xpnet.backend import Device, to_numpy
+from xpnet.nn.gradcheck import EXAMPLES
 from xpnet.nn.initializers import He, Normal
-from xpnet.nn.layers import LAYERS, BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
+from xpnet.nn.layers import LAYERS, BatchNorm, Dropout, Layer, LeakyReLU, Linear, ReLU, Standardize, Tanh
+from xpnet.nn.layers import layer as register
 
 FEATURES, N = 4, 6
-CASES: dict[str, tuple[Layer, bool]] = {
-    "Linear": (Linear(3), True),
-    "BatchNorm": (BatchNorm(), True),
-    "BatchNorm, prediction": (BatchNorm(), False),
-    "ReLU": (ReLU(), True),
-    "Dropout": (Dropout(0.3), True),
-    "Dropout, prediction": (Dropout(0.3), False),
-    "Standardize": (Standardize(), True),
-}
+CASES = EXAMPLES
 
 
 def make_arrays(layer: Layer, device: Device, models: tuple[int, ...] = ()) -> list[Any]:
@@ -33,12 +29,30 @@ def make_arrays(layer: Layer, device: Device, models: tuple[int, ...] = ()) -> l
     arrays = []
     for name in (*layer.parameters, *layer.statistics):
         a = draw(device, name, (*models, *layer.shapes(FEATURES)[name]))
-        arrays.append(a * a + 0.5 if name == "var" else a)
+        arrays.append(a * a + 0.5 if name in layer.positive else a)
     return arrays
 
 
-def test_every_layer_is_in_the_cases_here() -> None:
-    assert {name.partition(",")[0] for name in CASES} == set(LAYERS)
+def test_every_layer_is_among_the_examples_in_training_and_in_prediction_if_that_differs() -> None:
+    mine = [name for name, cls in LAYERS.items() if cls.__module__ == Layer.__module__.replace(".layer", ".layers")]
+    assert {"Linear", "BatchNorm", "ReLU", "LeakyReLU", "Tanh", "Dropout", "Standardize"} <= set(mine)
+    assert set(CASES) == {*mine, "BatchNorm, prediction", "Dropout, prediction"}
+    assert all(type(layer).__name__ == name.partition(",")[0] for name, (layer, _) in CASES.items())
+
+
+def test_a_layer_is_registered_with_its_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xpnet.nn.layer, "LAYERS", {})
+
+    @dataclass(frozen=True)
+    class Times(Layer):
+        factor: float
+        shift: float = 0.0
+
+    assert register(example={"factor": 2.0})(Times) is Times
+    assert Times.example == Times(2.0)
+    assert xpnet.nn.layer.LAYERS == {"Times": Times}
+    with pytest.raises(TypeError, match=r"Times needs an example, like @layer\(example=.*'factor'"):
+        register(Times)
 
 
 # The formulas ---------------------------------------------------------------------------------------------
@@ -111,6 +125,22 @@ def test_relu_is_the_positive_part_with_slope_0_at_0(device: Device) -> None:
     assert to_numpy(y).tolist() == [[0.0, 0.0, 3.0, 0.0]]
     assert to_numpy(dx).tolist() == [[0.0, 0.0, 7.0, 0.0]]
     assert own == ()
+
+
+def test_leaky_relu_lets_a_share_of_the_negative_part_through(device: Device) -> None:
+    x = device.asarray([[-2.0, 0.0, 3.0, -math.inf]], "float64")
+    y, pullback, _ = LeakyReLU(0.25).forward(x)
+    dx, own = pullback(device.asarray([[4.0, 8.0, 7.0, 4.0]], "float64"))
+    assert to_numpy(y).tolist() == [[-0.5, 0.0, 3.0, -math.inf]]
+    assert to_numpy(dx).tolist() == [[1.0, 2.0, 7.0, 1.0]]
+    assert own == ()
+
+
+def test_tanh_is_the_hyperbolic_tangent(device: Device) -> None:
+    x = device.asarray([[-20.0, -0.5, 0.0, 1.0]], "float64")
+    y, pullback, _ = Tanh().forward(x)
+    assert_close(y, np.tanh([[-20.0, -0.5, 0.0, 1.0]]), 1e-15)
+    assert_close(pullback(x)[0], to_numpy(x) / np.cosh(to_numpy(x)) ** 2, 1e-14)
 
 
 def test_dropout_zeroes_below_its_rate_and_scales_the_rest(device: Device) -> None:
@@ -208,6 +238,16 @@ def test_dropout_rates_per_model(device: Device, sequence: Any) -> None:
         assert_close(together[m], Dropout(rate).forward(x[m, ...], train=True, noise=noise)[0], 1e-15, f"rate {rate}")
 
 
+def test_slopes_per_model(device: Device) -> None:
+    x, dy = draw(device, "x", (N, FEATURES)), draw(device, "dy", (3, N, FEATURES))
+    slopes = [0.0, 0.1, 1.5]
+    y, pullback, _ = LeakyReLU(device.asarray(slopes, "float64")[..., None, None]).forward(x)
+    for m, slope in enumerate(slopes):
+        own, back, _ = LeakyReLU(slope).forward(x)
+        assert_close(y[m, ...], own, 1e-15)
+        assert_close(pullback(dy)[0][m, ...], back(dy[m, ...])[0], 1e-15)
+
+
 @given(
     case=st.sampled_from(sorted(CASES)), n=st.integers(2, 9), features=st.integers(1, 7), models=st.integers(0, 3)
 )
@@ -264,6 +304,7 @@ def test_shapes_initial_values_and_widths() -> None:
     ("make", "words"),
     [
         (lambda: Linear(0), "Linear: expected out_width of at least 1, got 0"),
+        (lambda: LeakyReLU(-0.1), "LeakyReLU: expected slope of at least 0, got -0.1"),
         (lambda: Dropout(1.0), "at least 0 and below 1, got 1.0"),
         (lambda: Dropout(-0.1), "at least 0 and below 1, got -0.1"),
         (lambda: Dropout([0.1, 1.5]), "Dropout: expected rate of at least 0 and below 1, got 1.5"),

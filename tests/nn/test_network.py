@@ -11,7 +11,7 @@ from helpers import assert_close, assert_same, draw
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xpnet import random
+from xpnet import SGD, Trainer, random
 from xpnet.backend import Device, to_numpy
 from xpnet.nn.initializers import He, Normal, Xavier
 from xpnet.nn.layers import BatchNorm, Dropout, Linear, ReLU, Standardize
@@ -236,6 +236,18 @@ def test_features_of_any_real_dtype_give_outputs_of_the_networks(
     out = network(device.asarray(x, dtype))
     assert to_numpy(out).dtype == np.float32
     assert_close(out, network(device.asarray(x, "float32")), 1e-6)
+
+
+def test_an_array_has_the_model_axis_or_is_shared() -> None:
+    trainer = Trainer(mlp(6, [4], 3, batch_norm=True, standardize=True), seed=[0, 1], optimizer=SGD(momentum=0.5))
+    trainer.start(Device())
+    own = trainer.architecture.has_model_axis
+    shared = {name for name, a in trainer.state().items() if not own(name, a)}
+    assert shared == {"offset1", "scale1"}
+    assert own("velocity.W1", trainer.state()["velocity.W1"])
+    assert trainer.network.models == (2,)
+    assert trainer.network.member(1).models == ()
+    assert not any(own(name, a) for name, a in trainer.network.member(1).arrays.items())
 
 
 def test_a_member_is_an_ordinary_network(device: Device) -> None:

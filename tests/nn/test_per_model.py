@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import xpnet
-from xpnet.nn.per_model import check_range, hosted, is_array, lengths
+from xpnet.nn.per_model import check_range, hosted, is_array, lengths, pick, stack
 
 NET = xpnet.mlp(4, [5], 2)
 
@@ -79,6 +81,62 @@ def test_only_hyper_parameters_make_models() -> None:
 def test_bounds_may_be_lists(schedule: Any) -> None:
     assert xpnet.Trainer(NET, schedule=schedule).models == (2,)
     assert hosted(schedule)(3).shape in {(2,), ()}
+
+
+SCALE = """
+from dataclasses import dataclass
+from typing import Any
+
+import xpnet
+from xpnet.nn.per_model import per_model
+
+
+@dataclass(frozen=True)
+class Scale(xpnet.Layer):
+    factor: {annotation} = per_model(1.0)
+    places: tuple[int, ...] = (0, 1)
+
+    def forward(self, x, *arrays, train=False, noise=None):
+        return x * self.factor, lambda dy, into=None, wrt_input=True: (dy * self.factor, ()), ()
+"""
+
+
+@pytest.mark.parametrize("annotation", ["float", "Any"])
+@pytest.mark.parametrize("first", ["", "from __future__ import annotations"], ids=["evaluated", "postponed"])
+def test_layers_train_side_by_side_however_their_module_writes_annotations(
+    first: str, annotation: str, tmp_path: Path
+) -> None:
+    module = tmp_path / "scale.py"
+    module.write_text(first + SCALE.format(annotation=annotation), encoding="utf-8")
+    Scale = runpy.run_path(str(module))["Scale"]
+    x = np.random.default_rng(0).normal(size=(6, 4))
+
+    def make(factor: Any) -> xpnet.Trainer:
+        network = xpnet.Sequential(4, [xpnet.Linear(5), Scale(factor), xpnet.Linear(2)])
+        return xpnet.Trainer(network, schedule=0.1, dtype="float64")
+
+    assert make([0.5, 2.0, 3.0]).models == (3,)
+    found = xpnet.sweep(make, {"factor": [0.5, 2.0]}, x, np.array([0, 1] * 3), steps=9)
+    assert found.side_by_side(range(2), 9) == [[0, 1]]
+    for history, factor in zip(found.histories, [0.5, 2.0], strict=True):
+        alone = make(factor).fit(x, np.array([0, 1] * 3), steps=9)
+        np.testing.assert_allclose(history.batch_loss, alone.batch_loss, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("optimizer", "models"), [
+    (xpnet.Adam(eps=[1e-8, 1e-3]), 2), (xpnet.AdamW(weight_decay=[0.1, 0.2, 0.3]), 3), (xpnet.SGD([0.0, 0.9]), 2),
+], ids=repr)
+def test_optimizers_hyper_parameters_may_be_lists(optimizer: Any, models: int) -> None:
+    trainer = xpnet.Trainer(NET, optimizer=optimizer)
+    assert trainer.models == (models,)
+    history = trainer.fit(np.ones((6, 4), dtype="float32"), np.array([0, 1] * 3), steps=3)
+    assert np.shape(history.batch_loss) == (3, models)
+
+
+def test_updates_at_which_a_rate_drops_stay_together_when_models_are_picked() -> None:
+    assert pick(xpnet.Step([0.1, 0.2], [2, 3, 4], 0.5), 1) == xpnet.Step(0.2, [2, 3, 4], 0.5)
+    assert pick(xpnet.Linear(3, xpnet.Normal([0.1, 0.2, 0.3])), [2, 0]) == xpnet.Linear(3, xpnet.Normal([0.3, 0.1]))
+    assert stack([xpnet.Step(0.1, [2, 3]), xpnet.Step(0.2, [2, 3])]) == xpnet.Step([0.1, 0.2], [2, 3])
 
 
 def fit(**options: Any) -> Any:

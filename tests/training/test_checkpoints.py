@@ -150,7 +150,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
             row["made up"] = losses[trainer.step]
             return None
 
-    trainer = make(tmp_path, callbacks=[Watch()], writing={"monitor": "made up"})
+    trainer = make(tmp_path, callbacks=[Watch()], writing={"monitor": "made up", "mode": "min"})
     fit(trainer, 70)
     kept = trainer.callbacks[-1]
     assert isinstance(kept, Checkpoints)

@@ -179,7 +179,7 @@ def test_wrong_options_are_refused(options: dict[str, Any], words: str) -> None:
 
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="no column 'speed' in step, epoch"):
-        fit(make(tmp_path, writing={"monitor": "speed"}))
+        fit(make(tmp_path, writing={"monitor": "speed", "mode": "max"}))
 
 
 @pytest.mark.parametrize("content", ["nothing", "an empty directory", "no checkpoints", "a file"])

@@ -197,7 +197,7 @@ def test_a_batch_larger_than_the_data_is_the_data(device: Device) -> None:
 
 def test_a_training_batch_of_one_with_batch_norm_is_refused(device: Device) -> None:
     x, y = blobs(device, 10)
-    with pytest.raises(ValueError, match="batch_size of at least 2, since one example has no variance"):
+    with pytest.raises(ValueError, match="batch_size of at least 2, since BatchNorm cannot train on 1"):
         make(batch_size=1).fit(x, y, steps=1)
     assert make(network=mlp(6, [4], 3), batch_size=1).fit(x, y, steps=3)["step"][-1] == 3
 

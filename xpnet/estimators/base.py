@@ -240,7 +240,7 @@ class MLP(Estimator):
             "dropout": rates[0] if rates else 0.0, "standardize": isinstance(a.layers[0], Standardize),
             "initializer": linear[0].initializer if linear else None,
         }
-        if any(x.ndim > len(a.shapes[name]) for name, x in network.arrays.items() if name in a.shapes):
+        if network.models:
             raise ValueError("from_network: expected one network, got several: take one with network.member(i)")
         same = mlp(a.in_features, hidden, a.out_features, **described) if linear else None
         if same is None or same.config() != a.config():

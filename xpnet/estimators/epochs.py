@@ -80,6 +80,7 @@ def train(
     layers = [trainer.network.member(i).architecture for i in range(models)]
     best, wait, kept = [-float("inf")] * models, [0] * models, dict[int, dict[str, Array]]()
     members, going = list(range(models)), set(range(models))
+    score = list(trainer.loss.measures)[-1]  # of the estimators' losses, where more is better
     device, bar = trainer.network.device, Progress(label, show=bool(label))
     with device.activate(), device.watched():
         batches = trainer.batches(*data)
@@ -91,7 +92,7 @@ def train(
             for epoch in range(epochs):
                 loop.update_until(trainer.step + batches.per_epoch)
                 losses = _per_model(shares @ to_numpy(trainer.history.batch_loss[-batches.per_epoch :]))
-                scores = _per_model(_score(trainer, held_out)) if held_out else []
+                scores = _per_model(trainer.evaluate(*held_out)[score]) if held_out else []
                 for place, model in enumerate(members):
                     if model not in going:
                         continue
@@ -110,7 +111,7 @@ def train(
                     if value > best[model] if held_out else model not in going:
                         kept[model] = _copy(trainer, place)
                     best[model] = max(best[model], value)
-                row = {"loss": losses[0]} | ({"validation_accuracy": scores[0]} if scores else {})
+                row = {"train_loss": losses[0]} | ({f"validation_{score}": scores[0]} if scores else {})
                 bar.on_evaluation(trainer, row if models == 1 else {})
                 if not going:
                     break
@@ -125,24 +126,15 @@ def train(
     return out
 
 
-def _score(trainer: Trainer, held_out: Data) -> Any:
-    """Give the measure that stands beside loss and cost: accuracy or r2."""
-    return next(value for name, value in trainer.evaluate(*held_out).items() if name not in ("loss", "cost"))
-
-
 def _per_model(values: Any) -> list[float]:
     found: list[float] = to_numpy(values).reshape(-1).tolist()
     return found
 
 
-def _own(trainer: Trainer, name: str, array: Array) -> bool:
-    """Tell whether each model has its own part of an array of the state."""
-    return bool(array.ndim > len(trainer.architecture.shapes[name.rpartition(".")[2]]))
-
-
 def _copy(trainer: Trainer, place: int) -> dict[str, Array]:
     """Give a copy of one model's arrays."""
-    return {name: namespace(a).asarray(a[place, ...] if _own(trainer, name, a) else a, copy=True)
+    own = trainer.architecture.has_model_axis
+    return {name: namespace(a).asarray(a[place, ...] if own(name, a) else a, copy=True)
             for name, a in trainer.arrays.items()}
 
 
@@ -153,7 +145,7 @@ def _part(trainer: Trainer, places: Sequence[int]) -> Trainer:
                    **{name: pick(value, places) for name, value in trainer.options.items()}, divergence="freeze")
     device = trainer.network.device
     rows = device.asarray(list(places))
-    state = {name: device.xp.take(a, rows, axis=0) if _own(trainer, name, a) else a
+    state = {name: device.xp.take(a, rows, axis=0) if architecture.has_model_axis(name, a) else a
              for name, a in trainer.state().items()}
     part.restore(state, trainer.step, device)
     return part

@@ -5,7 +5,7 @@ Two methods: central differences (truncation h^2, rounding 1e-16 / h), and compl
 1998), which subtracts nothing and so is exact to rounding. A perturbed copy of a parameter is one more
 model, so a whole array is checked in a few wide evaluations.
 
-``CASES`` is the registry: every layer and loss must have an entry.
+``CASES`` is the registry: every registered layer, by its example, every registered loss, and networks of them.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from typing import Any
 
 from .. import random
 from ..backend import Array, Device, namespace, to_numpy
-from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
-from .losses import Loss, MeanSquaredError, SoftmaxCrossEntropy, l2_penalty
+from .layers import LAYERS, Layer
+from .losses import LOSSES, Loss, MeanSquaredError, SoftmaxCrossEntropy, l2_penalty
 from .sequential import Sequential, mlp
 
-__all__ = ["CASES", "METHODS", "check", "check_network", "network_function", "numerical_gradient", "parity", "passes"]
+__all__ = ["CASES", "EXAMPLES", "METHODS", "check", "check_network", "network_function", "numerical_gradient", "parity",
+           "passes"]
 
 #: From arrays by name to the value (*models) and a function that gives its gradients by name.
 Function = Callable[[Mapping[str, Array]], tuple[Array, Callable[[], Mapping[str, Array]]]]
 Case = Callable[..., tuple[Function, dict[str, Array]]]
 METHODS = {"central": 1e-6, "complex": 1e-30}
-KINK = 1e-4  # how near to 0 the input of a ReLU may come in a check of a network, against h = 1e-6
+KINK = 1e-4  # how near to 0 the input of a kinked layer may come in a check of a network, against h = 1e-6
 
 
 def numerical_gradient(
@@ -215,10 +216,10 @@ def check_network(
 
 
 def _distance_to_kink(network: Sequential, arrays: Mapping[str, Array], x: Array, noise: Mapping[str, Array]) -> float:
-    """Give the smallest input of any ReLU: nearer than h, central differences straddle two slopes."""
+    """Return the smallest input of any kinked layer: nearer to 0 than h, central differences straddle two slopes."""
     xp, distance = namespace(x), float("inf")
     for depth, layer in enumerate(network.layers):
-        if isinstance(layer, ReLU):
+        if layer.kinked:
             inputs = Sequential(network.in_features, network.layers[:depth]).forward(arrays, x, train=True, noise=noise)
             distance = min(distance, float(xp.min(xp.abs(inputs[0]))))
     return distance
@@ -317,8 +318,8 @@ def _layer_case(layer: Layer, features: int = 4, *, train: bool = True, n: int =
 
         shapes = layer.shapes(features)
         arrays = {"x": draw("x", (n, features))} | {name: draw(name, shape) for name, shape in shapes.items()}
-        if "var" in arrays:  # a variance
-            arrays["var"] = device.asarray(random.normal(1, "var", (features,)) ** 2 + 0.5, dtype)
+        with device.activate():
+            arrays |= {name: arrays[name] ** 2 + 0.5 for name in layer.positive}
         factors = draw("dy", (n, layer.out_features(features)))
         noise = device.asarray(random.uniform(1, "noise", 0, (n, features)), dtype) if layer.noisy else None
 
@@ -372,17 +373,23 @@ def _probabilities(device: Device, dtype: str, n: int, classes: int) -> Array:
     return device.asarray(weights / weights.sum(axis=-1, keepdims=True), dtype)
 
 
+def _examples() -> dict[str, tuple[Layer, bool]]:
+    found: dict[str, tuple[Layer, bool]] = {}
+    for name, cls in LAYERS.items():
+        found[name] = cls.example, True
+        if cls.noisy or (cls.statistics and not cls.scales_input):
+            found[f"{name}, prediction"] = cls.example, False
+    return found
+
+
+#: The registered layers' examples, and whether each trains; layers that predict otherwise than they train are there
+#: twice.
+EXAMPLES: dict[str, tuple[Layer, bool]] = _examples()
+
 #: Name to what makes, for a device and a dtype (float64), a function and the arrays at which to check it.
 CASES: dict[str, Case] = {
-    "Linear": _layer_case(Linear(3)),
-    "BatchNorm": _layer_case(BatchNorm()),
-    "BatchNorm, running statistics": _layer_case(BatchNorm(), train=False),
-    "ReLU": _layer_case(ReLU()),
-    "Dropout": _layer_case(Dropout(0.3)),
-    "Dropout, prediction": _layer_case(Dropout(0.3), train=False),
-    "Standardize": _layer_case(Standardize()),
-    "SoftmaxCrossEntropy": _loss_case(SoftmaxCrossEntropy()),
-    "MeanSquaredError": _loss_case(MeanSquaredError()),
+    **{name: _layer_case(layer, train=train) for name, (layer, train) in EXAMPLES.items()},
+    **{name: _loss_case(cls()) for name, cls in LOSSES.items()},
     "softmax regression, L2": _network_case(mlp(5, [], 3), l2=0.01),
     "dense + ReLU, L2": _network_case(mlp(5, [4, 3], 3), l2=0.01),
     "dense + batch norm + ReLU, L2": _network_case(mlp(5, [4, 3], 3, batch_norm=True), l2=0.01),

@@ -8,10 +8,10 @@ array over the model axis.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .per_model import PerModel, check_range
+from .per_model import PER_MODEL, check_range
 
 __all__ = ["He", "Initializer", "Normal", "Xavier"]
 
@@ -72,7 +72,7 @@ class Normal:
         The standard deviation; a sequence gives one per model.
     """
 
-    sigma: PerModel
+    sigma: Any = field(metadata=PER_MODEL)
 
     def __post_init__(self) -> None:
         check_range("Normal", "sigma", self.sigma)

@@ -1,122 +1,21 @@
-"""Layers: each is a function and its pullback.
+"""Layers: each is a function and its pullback. See ``Layer`` for what they have in common.
 
-``forward(x, *parameters, *statistics, train=..., noise=...)`` returns the output, a pullback, and what the
-batch says of the running statistics. ``pullback(dy, into=None, wrt_input=True)`` returns the gradient with
-respect to the input and those of the parameters, in their order. ``into`` holds an array for each parameter,
-which may be written to, or None where nobody wants its gradient. Arrays come in and go out by the names that
-the layer declares; a layer holds none.
-
-Axes: the last is features, the one before it the batch, and those in front are independent models. No layer
-asks how many there are: it broadcasts. A parameter of shape (*models, ...) or a plain one will do.
-
-A new layer is a frozen dataclass with these members, decorated with ``@layer``, and an entry in
-``gradcheck.CASES`` (a test asks for it).
+A new layer is a frozen dataclass with the members of ``Layer`` that differ, decorated with ``@layer``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..backend import Array, add_gradient, constant, holds, is_complex, matmul, namespace, product, real, transposed
 from .initializers import He, Initializer
-from .per_model import PerModel, at_least_1, check_range, is_array
+from .layer import LAYERS, Forward, Layer, layer
+from .per_model import at_least_1, check_range, is_array, per_model
 
-__all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "Linear", "ReLU", "Standardize", "layer"]
-
-Pullback = Callable[..., tuple[Array | None, tuple[Array, ...]]]
-Forward = tuple[Array, Pullback, tuple[Array, ...]]
-LAYERS: dict[str, type[Layer]] = {}
-
-
-def layer(cls: type[Any]) -> type[Any]:
-    """Register a layer under its name, so that files can name it and the gradient check asks for it.
-
-    Returns
-    -------
-    type
-        The class itself.
-    """
-    LAYERS[cls.__name__] = cls
-    return cls
-
-
-class Layer:
-    """What all layers share: the names of their arrays. See the module's text for ``forward``."""
-
-    parameters: ClassVar[tuple[str, ...]] = ()
-    weights: ClassVar[tuple[str, ...]] = ()  # those of the parameters that the L2 penalty takes
-    statistics: ClassVar[tuple[str, ...]] = ()
-    noisy: ClassVar[bool] = False  # takes uniform draws of its input's shape when it trains
-
-    def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
-        """Give the shape of each array, for an input of ``features`` features.
-
-        Parameters
-        ----------
-        features : int
-            Width of the input.
-
-        Returns
-        -------
-        dict of str to tuple of int
-            By the array's name; the model axis is left out.
-        """
-        return {}
-
-    def initial(self, name: str) -> Any:
-        """Give the value that array ``name`` starts from: a number, or an initializer.
-
-        Parameters
-        ----------
-        name : str
-            The array's name.
-
-        Returns
-        -------
-        float or Initializer
-            Where it starts from.
-        """
-        return 0.0
-
-    def out_features(self, features: int) -> int:
-        """Give the width of the output, for an input of ``features`` features.
-
-        Parameters
-        ----------
-        features : int
-            Width of the input.
-
-        Returns
-        -------
-        int
-            Width of the output.
-        """
-        return features
-
-    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
-        """Give the output, the pullback, and the batch's statistics.
-
-        Parameters
-        ----------
-        x : array of shape (..., n, k)
-            The input.
-        *arrays : array
-            Parameters, then running statistics, in the order of their names.
-        train : bool
-            Use the batch's statistics, and draw.
-        noise : array of shape (n, k), optional
-            Uniform draws in [0, 1), for a layer that is noisy.
-
-        Returns
-        -------
-        tuple
-            The output (..., n, m); the pullback, from the output's gradient to the input's and a tuple of the
-            parameters'; and a tuple of the batch's statistics.
-        """
-        raise NotImplementedError
+__all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "LeakyReLU", "Linear", "ReLU", "Standardize", "Tanh", "layer"]
 
 
 def batch_total(x: Array, out: Array | None = None) -> Array:
@@ -151,7 +50,7 @@ def apart(wide: Array, like: tuple[int, ...]) -> Array:
     return xp.moveaxis(xp.reshape(wide, (wide.shape[0], *like[:-2], like[-1])), 0, -2)
 
 
-@layer
+@layer(example={"out_width": 3})
 @dataclass(frozen=True)
 class Linear(Layer):
     """The dense layer ``x @ W + b``.
@@ -170,6 +69,7 @@ class Linear(Layer):
     initializer: Initializer = field(default_factory=He)
     parameters: ClassVar[tuple[str, ...]] = ("W", "b")
     weights: ClassVar[tuple[str, ...]] = ("W",)
+    biases: ClassVar[tuple[str, ...]] = ("b",)
 
     def __post_init__(self) -> None:
         at_least_1("Linear", "out_width", self.out_width)
@@ -185,6 +85,10 @@ class Linear(Layer):
     def out_features(self, features: int) -> int:
         """Give the number of outputs."""
         return self.out_width
+
+    def flops(self, features: int) -> int:
+        """Return the operations of the product and of adding the bias."""
+        return 2 * features * self.out_width
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Give ``x @ W + b`` for x (..., n, in)."""
@@ -226,6 +130,9 @@ class BatchNorm(Layer):
     eps: float = 1e-5
     parameters: ClassVar[tuple[str, ...]] = ("gamma", "beta")
     statistics: ClassVar[tuple[str, ...]] = ("mean", "var")
+    positive: ClassVar[tuple[str, ...]] = ("var",)
+    least_batch: ClassVar[int] = 2
+    cancels_bias: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name, value, below in (("momentum", self.momentum, 1.0), ("eps", self.eps, math.inf)):
@@ -240,6 +147,10 @@ class BatchNorm(Layer):
     def initial(self, name: str) -> Any:
         """Give 1 for gamma and var, 0 for beta and mean."""
         return 1.0 if name in ("gamma", "var") else 0.0
+
+    def flops(self, features: int) -> int:
+        """Return 3 for each feature: its mean, scale and beta."""
+        return 3 * features
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Normalise x (..., n, k) with the batch's statistics (train), else with the running ones."""
@@ -280,6 +191,12 @@ class BatchNorm(Layer):
 class ReLU(Layer):
     """``max(x, 0)``; its derivative at 0 is taken as 0."""
 
+    kinked: ClassVar[bool] = True
+
+    def flops(self, features: int) -> int:
+        """Return a comparison for each feature."""
+        return features
+
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Give ``max(x, 0)``, of the real part where x is complex."""
         xp = namespace(x)
@@ -294,7 +211,60 @@ class ReLU(Layer):
         return y, pullback, ()
 
 
+@layer(example={"slope": 0.2})
+@dataclass(frozen=True)
+class LeakyReLU(Layer):
+    """``x`` where x is positive, else ``slope * x``; its derivative at 0 is taken as the slope.
+
+    Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML 2013, section 2.
+
+    Parameters
+    ----------
+    slope : float or array
+        The slope for negative x, of at least 0; a sequence gives one per model.
+    """
+
+    slope: Any = per_model(0.01)
+    kinked: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_range("LeakyReLU", "slope", self.slope)
+
+    def flops(self, features: int) -> int:
+        """Return a comparison and a product for each feature."""
+        return 2 * features
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Return ``x``, or ``slope * x`` where the real part of x is not positive."""
+        positive = namespace(x).astype(real(x) > 0, x.dtype)
+        factor = positive + (1.0 - positive) * self.slope
+
+        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            return dy * factor, ()
+
+        return x * factor, pullback, ()
+
+
 @layer
+@dataclass(frozen=True)
+class Tanh(Layer):
+    """``tanh(x)``, with the derivative ``1 - tanh(x)^2``."""
+
+    def flops(self, features: int) -> int:
+        """Return 1 for each feature."""
+        return features
+
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
+        """Return ``tanh(x)``."""
+        y = namespace(x).tanh(x)
+
+        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+            return dy * (1.0 - y * y), ()
+
+        return y, pullback, ()
+
+
+@layer(example={"rate": 0.3})
 @dataclass(frozen=True)
 class Dropout(Layer):
     """Inverted dropout: zero each input with probability ``rate`` and divide the others by ``1 - rate``.
@@ -308,11 +278,15 @@ class Dropout(Layer):
         The probability, in [0, 1); a sequence gives one per model, as an array (models, 1, 1) in ``forward``.
     """
 
-    rate: PerModel = 0.5
+    rate: Any = per_model(0.5)
     noisy: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_range("Dropout", "rate", self.rate, below=1.0)
+
+    def flops(self, features: int) -> int:
+        """Return 0: predictions leave it out."""
+        return 0
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Drop inputs where ``noise`` (uniform in [0, 1), of x's shape or broadcasting to it) is below rate."""
@@ -339,6 +313,7 @@ class Standardize(Layer):
     """
 
     statistics: ClassVar[tuple[str, ...]] = ("offset", "scale")
+    scales_input: ClassVar[bool] = True
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         """Give the shape (features,) of both arrays."""
@@ -347,6 +322,10 @@ class Standardize(Layer):
     def initial(self, name: str) -> Any:
         """Give 0 for the offset, 1 for the scale."""
         return 0.0 if name == "offset" else 1.0
+
+    def flops(self, features: int) -> int:
+        """Return 2 for each feature: its offset and scale."""
+        return 2 * features
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Standardise x (..., n, k) of any real dtype; a wider one is rounded when it is done."""

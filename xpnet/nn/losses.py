@@ -3,24 +3,53 @@
 ``forward(outputs, targets)`` takes outputs (..., n, k) and targets (n, k), and returns the mean over the
 batch, of shape (...), with a pullback from a factor to the gradient with respect to the outputs. A loss also
 knows what labels it takes, how they become targets, and how well outputs fit them: ``Loss`` says what training
-asks. A new loss is decorated with ``@loss``, and needs an entry in ``gradcheck.CASES``.
+asks. A new loss is decorated with ``@loss``, which has its gradient checked.
+
+Beside its value a loss reports measures, such as the accuracy. It declares them in ``measures``, and what ranks, keeps
+or shows networks by a measure asks there whether more of it is better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from ..backend import Array, Device, constant, namespace, real, transposed
 
-__all__ = ["LOSSES", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy", "l2_penalty", "log_softmax", "loss", "softmax"]
+__all__ = ["LOSSES", "Loss", "MeanSquaredError", "Measure", "SoftmaxCrossEntropy", "l2_penalty", "log_softmax", "loss",
+           "measures_of", "softmax"]
 
 LOSSES: dict[str, type[Any]] = {}
 
 
+class Measure(NamedTuple):
+    """What ranks and shows networks by a measure needs to know of it.
+
+    Parameters
+    ----------
+    more_is_better : bool
+        Whether a network with more of it is better.
+    share : bool
+        Whether it is a share of the whole, which is shown in percent.
+    """
+
+    more_is_better: bool
+    share: bool = False
+
+
 class Loss(Protocol):
     """What training asks of a loss."""
+
+    @property
+    def measures(self) -> Mapping[str, Measure]:
+        """What ``score`` reports beside the loss and the cost; by default the last measure ranks networks."""
+        ...
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the softmax of the outputs is the probability of each class."""
+        ...
 
     def forward(self, outputs: Array, targets: Array) -> tuple[Array, Callable[..., Array]]:
         """Give the loss (...) of outputs (..., n, k) and targets (n, k), and its pullback.
@@ -127,6 +156,19 @@ class Loss(Protocol):
         ...
 
 
+def measures_of(loss: Loss) -> dict[str, Measure]:
+    """Return all that an evaluation measures: the loss, the cost, and the measures that the loss declares."""
+    return {**_ALWAYS, **loss.measures}
+
+
+def registered_measures() -> dict[str, Measure]:
+    """Return the measures of all registered losses, for readers of files that hold nothing but the names."""
+    return _ALWAYS | {name: measure for cls in LOSSES.values() for name, measure in cls.measures.items()}
+
+
+_ALWAYS = {"loss": Measure(more_is_better=False), "cost": Measure(more_is_better=False)}
+
+
 def loss(cls: type[Any]) -> type[Any]:
     """Register a loss under its name, so that the gradient check asks for it.
 
@@ -195,6 +237,9 @@ class SoftmaxCrossEntropy:
     classes - 1. Beside the loss stands ``accuracy``, the share of examples whose largest output is their class's.
     """
 
+    measures: ClassVar[Mapping[str, Measure]] = {"accuracy": Measure(more_is_better=True, share=True)}
+    classifies: ClassVar[bool] = True
+
     def forward(self, outputs: Array, targets: Array) -> tuple[Array, Callable[..., Array]]:
         """Give the loss (...) and its pullback."""
         xp = namespace(outputs)
@@ -250,6 +295,9 @@ class MeanSquaredError:
     loss stands ``r2``, the coefficient of determination ``1 - sum((y - output)^2) / sum((y - mean)^2)``, averaged
     over the outputs; for targets that do not vary it is 1 where they are met exactly, else 0.
     """
+
+    measures: ClassVar[Mapping[str, Measure]] = {"r2": Measure(more_is_better=True)}
+    classifies: ClassVar[bool] = False
 
     def forward(self, outputs: Array, targets: Array) -> tuple[Array, Callable[..., Array]]:
         """Give the loss (...) and its pullback."""

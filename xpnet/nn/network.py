@@ -112,6 +112,12 @@ class Network:
             raise ValueError("this network has one output, and so no classes to choose from: network(x) gives its "
                              "outputs (n, 1), as for regression (on the command line: xpnet predict --raw)")
 
+    @property
+    def models(self) -> tuple[int, ...]:
+        """The model axis: ``(models,)``, or ``()`` for one network."""
+        arrays = {name: self.arrays[name] for name in self.architecture.shapes}
+        return next(((a.shape[0],) for name, a in arrays.items() if self.architecture.has_model_axis(name, a)), ())
+
     def member(self, index: int) -> Network:
         """Give one model of several as an ordinary network.
 
@@ -125,8 +131,8 @@ class Network:
         Network
             With copies of its arrays.
         """
-        shapes = self.architecture.shapes
-        one = {name: self.device.asarray(a[index, ...] if a.ndim > len(shapes[name]) else a, copy=True)
+        own = self.architecture.has_model_axis
+        one = {name: self.device.asarray(a[index, ...] if own(name, a) else a, copy=True)
                for name, a in self.arrays.items()}
         layers = [pick(layer, index) for layer in self.architecture.layers]
         return Network(Sequential(self.architecture.in_features, layers), one)

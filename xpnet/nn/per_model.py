@@ -1,19 +1,44 @@
-"""Hyper-parameters: each is a number, or a sequence with one number per model."""
+"""Hyper-parameters: each is a number, or, if its field is declared so, a sequence with one number per model."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ..backend import Device, to_numpy
 
-__all__ = ["PerModel", "at_least_1", "bind", "check_range", "describe", "hosted", "is_array", "lengths", "pick",
-           "signature", "stack"]
+__all__ = ["PER_MODEL", "at_least_1", "bind", "check_range", "describe", "hosted", "is_array", "lengths", "per_model",
+           "pick", "signature", "stack"]
 
-#: Marks a field that may be a sequence over the models; other fields are the same for all of them.
-PerModel = Any
+#: Metadata of a dataclass's field that may be a sequence with one number for each model trained side by side; a
+#: sequence in any other field is one value, which all models share.
+PER_MODEL = MappingProxyType({"per_model": True})
+
+
+def per_model(default: float) -> Any:
+    """Declare a field with a default that may differ between models: ``rate: float = per_model(0.5)``.
+
+    Without a default, it is ``rate: float = field(metadata=PER_MODEL)``.
+
+    Parameters
+    ----------
+    default : float
+        The field's default.
+
+    Returns
+    -------
+    dataclasses.Field
+        What to assign in the body of the class.
+    """
+    return dataclasses.field(default=default, metadata=PER_MODEL)
+
+
+def _differs(field: dataclasses.Field[Any]) -> bool:
+    """Return whether a field may differ between models."""
+    return "per_model" in field.metadata
 
 
 def is_array(value: Any) -> bool:
@@ -59,17 +84,17 @@ def at_least_1(owner: str, name: str, value: Any) -> None:
 
 
 def lengths(thing: Any) -> Iterator[tuple[str, int]]:
-    """Give name and length of each sequence among a dataclass's fields, and those of dataclasses in it."""
+    """Yield name and length of each sequence over the models in a dataclass, and in the dataclasses it contains."""
     for field in dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ():
         value = getattr(thing, field.name)
         if dataclasses.is_dataclass(value):
             yield from lengths(value)
-        elif is_array(value) and field.name != "step_size":  # updates at which a rate drops
+        elif _differs(field) and is_array(value):
             yield field.name, len(value)
 
 
 def hosted(thing: Any) -> Any:
-    """Give a copy of a dataclass with its sequences as arrays on the host, to calculate with."""
+    """Return a copy of a dataclass with its sequences over the models as arrays on the host, to calculate with."""
     if not dataclasses.is_dataclass(thing):
         return thing
     arrays = {name: to_numpy(getattr(thing, name)) for name, _ in lengths(thing)}
@@ -77,30 +102,38 @@ def hosted(thing: Any) -> Any:
 
 
 def bind(thing: Any, device: Device, dtype: str, *, axes: int) -> Any:
-    """Give a copy of a dataclass with its sequences as arrays (models, 1, ...) on ``device``: ``axes`` ones.
+    """Return a copy of a dataclass with its sequences over the models as arrays (models, 1, ...): ``axes`` ones.
 
     NumPy's scalars become Python's, which leave float32 arrays float32.
     """
     if not dataclasses.is_dataclass(thing):
         return thing
-    values = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing)}
-    bound = {name: device.asarray(v, dtype)[(..., *[None] * axes)] for name, v in values.items() if is_array(v)}
-    bound |= {name: v.item() for name, v in values.items() if hasattr(v, "item") and not is_array(v)}
+    bound: dict[str, Any] = {}
+    for field in dataclasses.fields(thing):
+        value = getattr(thing, field.name)
+        if is_array(value):
+            bound |= {field.name: device.asarray(value, dtype)[(..., *[None] * axes)]} if _differs(field) else {}
+        elif hasattr(value, "item"):
+            bound[field.name] = value.item()
     return dataclasses.replace(thing, **bound) if bound else thing  # type: ignore[type-var]
 
 
 def pick(thing: Any, index: int | Sequence[int]) -> Any:
-    """Give a copy of a dataclass, and of those in it, with entry ``index`` (or those) in place of each sequence."""
+    """Return a copy of a dataclass, and of those in it, with entry ``index`` (or those) of each sequence over models.
+
+    A sequence itself is one over the models.
+    """
     if not dataclasses.is_dataclass(thing):
         if not is_array(thing):
             return thing
         return thing[index] if hasattr(index, "__index__") else [thing[i] for i in index]
-    fields = {f.name: pick(getattr(thing, f.name), index) for f in dataclasses.fields(thing) if f.name != "step_size"}
+    values = [(field, getattr(thing, field.name)) for field in dataclasses.fields(thing)]
+    fields = {f.name: pick(value, index) for f, value in values if _differs(f) or dataclasses.is_dataclass(value)}
     return dataclasses.replace(thing, **fields)  # type: ignore[type-var]
 
 
 def stack(things: Sequence[Any]) -> Any:
-    """Undo ``pick``: make one dataclass of several that differ in ``PerModel`` fields only.
+    """Undo ``pick``: make one dataclass of several that differ in ``per_model`` fields only.
 
     A field becomes a list where it differs, and stays one value where it does not.
     """
@@ -110,15 +143,15 @@ def stack(things: Sequence[Any]) -> Any:
     fields = {}
     for field in dataclasses.fields(first):
         values = [getattr(thing, field.name) for thing in things]
-        alike = field.type != "PerModel" or all(value == values[0] for value in values)
+        alike = not _differs(field) or all(value == values[0] for value in values)
         fields[field.name] = stack(values) if alike else values
     return dataclasses.replace(first, **fields)  # type: ignore[type-var]
 
 
 def signature(thing: Any) -> Any:
-    """Describe a thing in plain values, but for its ``PerModel`` fields: things of one signature can be stacked."""
+    """Describe a thing in plain values, but for its ``per_model`` fields: things of one signature can be stacked."""
     if dataclasses.is_dataclass(thing):
-        fields = {f.name: signature(getattr(thing, f.name)) for f in dataclasses.fields(thing) if f.type != "PerModel"}
+        fields = {f.name: signature(getattr(thing, f.name)) for f in dataclasses.fields(thing) if not _differs(f)}
         return {"type": type(thing).__name__, **fields}
     return [describe(thing), id(thing)] if callable(thing) else describe(thing)  # closures of one name may differ
 

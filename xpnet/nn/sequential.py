@@ -38,6 +38,10 @@ class Sequential:
         Names of the arrays that describe the input, which models share.
     out_features : int
         Width of the output.
+    scales_input : bool
+        Whether the first layer standardises the input, of any real dtype.
+    least_batch : int
+        The fewest examples that all layers can train on.
     """
 
     def __init__(self, in_features: int, layers: Sequence[Layer]) -> None:
@@ -45,8 +49,9 @@ class Sequential:
         for i, layer in enumerate(layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"Sequential: expected layers, got {layer!r} at place {i}; make it, like ReLU()")
-            if i and isinstance(layer, Standardize):
-                raise ValueError(f"Sequential: Standardize scales the input, so it comes first, not at place {i}")
+            if i and layer.scales_input:
+                kind = type(layer).__name__
+                raise ValueError(f"Sequential: {kind} scales the input, so it comes first, not at place {i}")
         if not any(layer.parameters for layer in layers):
             raise ValueError("Sequential: expected at least one layer with parameters, like Linear, got none")
         self.in_features: int = in_features
@@ -71,7 +76,9 @@ class Sequential:
         self.parameters: tuple[str, ...] = tuple(parameters)
         self.weights: tuple[str, ...] = tuple(weights)
         self.statistics: tuple[str, ...] = tuple(statistics)
-        self.inputs: tuple[str, ...] = self._names[0] if isinstance(self.layers[0], Standardize) else ()
+        self.scales_input: bool = self.layers[0].scales_input
+        self.inputs: tuple[str, ...] = self._names[0] if self.scales_input else ()
+        self.least_batch: int = max(layer.least_batch for layer in self.layers)
         self.out_features = width
 
     def __repr__(self) -> str:
@@ -106,6 +113,23 @@ class Sequential:
         if len(sizes) > 1:
             raise ValueError(f"expected hyper-parameter arrays of one length, got lengths {sorted(sizes)}")
         return tuple(sizes)
+
+    def has_model_axis(self, name: str, array: Array) -> bool:
+        """Return whether each model has its own part of an array, rather than all models one array.
+
+        Parameters
+        ----------
+        name : str
+            The array's name, or that of an optimizer's array for it, like ``"velocity.W1"``.
+        array : array
+            The array itself.
+
+        Returns
+        -------
+        bool
+            True for an array (models, ...), False for one without the axis.
+        """
+        return bool(array.ndim > len(self.shapes[name.rpartition(".")[2]]))
 
     def allocate(self, models: tuple[int, ...], device: Device, dtype: str) -> tuple[Buffers, Buffers, Buffers]:
         """Allocate the parameters, the running statistics, and the arrays that describe the input.
@@ -339,7 +363,7 @@ def mlp(
 
 def to_float(x: Array, architecture: Sequential, dtype: Any) -> Array:
     """Bring a batch to the network's dtype, unless the network itself begins by doing so."""
-    if x.dtype == dtype or isinstance(architecture.layers[0], Standardize):
+    if x.dtype == dtype or architecture.scales_input:
         return x
     return namespace(x).astype(x, dtype)
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..backend import Array, from_dlpack, to_numpy
-from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
 from .sequential import Sequential, check_features, to_float
 
 if TYPE_CHECKING:
@@ -30,8 +29,8 @@ def layers(network: Sequential | Network) -> list[dict[str, Any]]:
         With the keys ``layer`` (1, 2, ...), ``type``, ``output_shape`` (None stands for the batch), ``arrays``
         (shape by name), ``parameters`` (how many numbers are trained), ``statistics`` (how many follow the data)
         and ``flops``: floating-point operations for one example's prediction, an addition, a multiplication and
-        a comparison being one each, so that a product of (1, k) with (k, m) and the bias are 2 k m. Batch norm is
-        3 a feature, Standardize 2, ReLU 1; it is None for a layer that is not xpnet's own.
+        a comparison being one each, so that a product of (1, k) with (k, m) and the bias are 2 k m. It is None for
+        a layer that does not say: see ``Layer.flops``.
     """
     architecture = network if isinstance(network, Sequential) else network.architecture
     rows = []
@@ -42,16 +41,9 @@ def layers(network: Sequential | Network) -> list[dict[str, Any]]:
         rows.append({
             "layer": i + 1, "type": type(layer).__name__, "output_shape": [None, layer.out_features(width)],
             "arrays": {name: list(shape) for name, shape in shapes.items()}, "parameters": trained,
-            "statistics": sum(map(math.prod, shapes.values())) - trained, "flops": _flops(layer, width),
+            "statistics": sum(map(math.prod, shapes.values())) - trained, "flops": layer.flops(width),
         })
     return rows
-
-
-def _flops(layer: Layer, width: int) -> int | None:
-    if type(layer) is Linear:
-        return 2 * width * layer.out_width
-    each: dict[type[Layer], int] = {BatchNorm: 3, Standardize: 2, ReLU: 1, Dropout: 0}
-    return each[type(layer)] * width if type(layer) in each else None
 
 
 def summary(network: Sequential | Network) -> str:
@@ -81,10 +73,9 @@ def summary(network: Sequential | Network) -> str:
     text = "\n".join([table[0], rule, *table[1:-1], rule, table[-1]])
     if isinstance(network, Sequential):
         return text
-    shapes, arrays = network.architecture.shapes, network.arrays
-    models = {a.shape[0] for name, a in arrays.items() if a.ndim > len(shapes[name])}
+    arrays = network.arrays
     size = sum(to_numpy(a).nbytes for a in arrays.values())
-    many = f"{models.pop():,} models of this kind: " if models else ""
+    many = f"{network.models[0]:,} models of this kind: " if network.models else ""
     kinds = " and ".join(sorted({str(a.dtype).rpartition(".")[2] for a in arrays.values()}))
     return f"{text}\n{many}{size:,} bytes of {kinds} on {network.device.name}"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import datasets, plotting
 from ..backend import Array, to_numpy
 from ..nn.formats.safetensors import CheckpointError
-from ..nn.losses import log_softmax
+from ..nn.losses import Measure, log_softmax, registered_measures
 from ..nn.network import Network
 from ..nn.summary import activation_statistics, layers
 from ..training import run_directory
@@ -129,7 +129,7 @@ def _history(made: Page, columns: dict[str, list[Any]], test: Mapping[str, float
     rows = [[split, *[last.get(f"{split}_{m}") for m in measures]] for split in splits]
     made.heading("Result").table(
         ["data", *measures], [*rows, *([["test", *[test.get(m) for m in measures]]] if test else [])],
-        formats={m: _PERCENT for m in measures if m == "accuracy"},
+        formats={m: _PERCENT for m in measures if _is_share(m)},
         caption=f"After {last['step']:,} updates{', {:g} epochs'.format(last['epoch']) if last.get('epoch') else ''}.")
     best = _best(columns)
     if best:
@@ -169,7 +169,7 @@ def _sweep(made: Page, folder: Path, config: Mapping[str, Any], name: str, teste
     made.heading(f"Result{f' of the {name} round' if name else ''}").table(
         [_words(column) for column in shown],
         [[(row.get(c), row.get(f"{c}_margin")) if c in of else row.get(c) for c in shown] for row in table],
-        formats={_words(column): _PERCENT for column in shown if "accuracy" in column},
+        formats={_words(column): _PERCENT for column in shown if _is_share(column)},
         caption=f"A row for each point, best {_words(score)} first: means over n seeds, ± half of the 95 % interval "
         "where there are several.")
     if tested:
@@ -184,7 +184,8 @@ def _sweep(made: Page, folder: Path, config: Mapping[str, Any], name: str, teste
         return
     curves = run_directory.curves(folder / "curves.json")
     swept = [key for key in curves[0][0] if len({repr(point.get(key)) for point, _ in curves}) > 1]
-    sign = 1.0 if score.endswith(("loss", "cost")) else -1.0
+    measure = _measure(score)
+    sign = (-1.0 if measure.more_is_better else 1.0) if measure else 0.0  # in the order of the file
 
     def order(item: tuple[dict[str, Any], dict[str, list[Any]]]) -> tuple[float, bool, float]:
         value = item[1].get(score, [None])[-1]
@@ -199,6 +200,16 @@ def _sweep(made: Page, folder: Path, config: Mapping[str, Any], name: str, teste
     some = f" The {len(chosen)} best of {len(curves)} networks." if len(curves) > len(chosen) else ""
     made.chart(series, caption=f"{_words(score).capitalize()} against the update.{some}", x_label="update",
                y_label=_words(score))
+
+
+def _measure(column: str) -> Measure | None:
+    """Return what the registered losses declare of a measure, in whichever split; None if they do not know it."""
+    return registered_measures().get(column.removeprefix("train_").removeprefix("validation_"))
+
+
+def _is_share(column: str) -> bool:
+    measure = _measure(column)
+    return measure is not None and measure.share
 
 
 def _is_loss(measure: str, table: Sequence[Mapping[str, Any]]) -> bool:

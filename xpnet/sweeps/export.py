@@ -42,7 +42,7 @@ def picture(sweep: Sweep, against: str | None, title: str) -> Figure:
     figure = plotting.sweep(
         list(values.values()), [_scores(sweep, members) for members in groups.values()],
         groups=[rest for _, rest in values] if others and few else None, xlabel=name,
-        ylabel=sweep.score.replace("_", " "), percent=sweep.score.endswith("accuracy"), title=title,
+        ylabel=sweep.score.replace("_", " "), percent=sweep.measure.share, title=title,
     )
     for container in () if few else figure.axes[0].containers:
         container[0].set_linestyle("none")  # neighbours differ in the other values too: no line joins them

@@ -10,8 +10,9 @@ from typing import Any
 
 from .._version import __version__
 from ..backend import Array, Device, from_dlpack
-from ..nn.layers import BatchNorm
 from ..nn.per_model import check_range, is_array
+from ..training.batches import batches_per_epoch
+from ..training.history import measured
 from ..training.snapshot import fingerprint
 from ..training.trainer import Trainer
 from .blocks import Data, opaque
@@ -109,23 +110,17 @@ def rungs_of(
 
 
 def _per_epoch(trainer: Trainer, n: int) -> int:
-    """Count an epoch's updates as ``Batches`` does: batch norm leaves out a last batch of one example."""
-    whole, rest = divmod(n, min(trainer.batch_size, n))
-    normalises = any(isinstance(layer, BatchNorm) for layer in trainer.architecture.layers)
-    return whole + (rest >= (2 if normalises else 1))
+    """Return the number of an epoch's updates."""
+    return batches_per_epoch(n, trainer.batch_size, trainer.architecture.least_batch)
 
 
 def measures_of(trainers: Sequence[Trainer], points: Sequence[Point], *, validated: bool) -> list[str]:
     """Give the history's columns that tell how good a member is; that which ranks them by default comes last."""
-    host, kinds = Device(), set()
-    for trainer in trainers:
-        loss, outputs = trainer.loss, trainer.architecture.out_features
-        y = host.empty((1, *next(iter(loss.shapes(outputs).values()))), "int64")
-        kinds.add(tuple(loss.score(loss.tally(host.empty((1, outputs), "float32"), y), y)))
+    kinds = {tuple(trainer.loss.measures.items()) for trainer in trainers}
     if len(kinds) > 1:
-        raise ValueError(f"sweep: expected losses with the same measures, to compare networks by, got {sorted(kinds)}")
-    splits, beside = ("train", "validation")[: 1 + validated], kinds.pop()
-    measures = [f"{split}_{what}" for split in splits for what in ("loss", "cost", *beside)]
+        names = sorted(tuple(name for name, _ in kind) for kind in kinds)
+        raise ValueError(f"sweep: expected losses with the same measures, to compare networks by, got {names}")
+    measures = list(measured(trainers[0].loss, validated=validated))
     taken = [name for name in points[0] if name in {*TOLD, *measures}]
     if taken:
         raise ValueError(f"sweep: {', '.join(taken)} is a column of the table: call the swept value something else")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ..backend import Array, Device, to_numpy
 from ..intervals import interval
 from ..nn.ensemble import Ensemble
+from ..nn.losses import Measure
 from ..nn.network import Network
-from ..training.history import History
+from ..training.history import History, measured
 from ..training.trainer import DivergenceError, Trainer
 from .blocks import Block, opaque
 
@@ -47,6 +48,8 @@ class Sweep:
 
     Attributes
     ----------
+    measure : Measure
+        What the loss declares of the score: whether more of it is better.
     histories : list of History
         Each member's, as of its own run.
     diverged : dict of int to (int, str)
@@ -66,6 +69,7 @@ class Sweep:
         self.diverged: dict[int, tuple[int, str]] = {}
         self.states: list[dict[str, Any]] = [{} for _ in points]
         self._trainers = trainers
+        self.measure: Measure = measured(trainers[0].loss)[score]
 
     def __len__(self) -> int:
         return len(self.points)
@@ -87,7 +91,7 @@ class Sweep:
         Block
             The block itself.
         """
-        shapes = self._trainers[block.members[0]].architecture.shapes
+        own = self._trainers[block.members[0]].architecture.has_model_axis
         for place, member in enumerate(block.members):
             history = self.histories[member]
             last = history.rows[-1]["step"] if history.rows else -1
@@ -97,8 +101,7 @@ class Sweep:
                 if row["step"] > last:  # a block that goes on begins by measuring where the one before ended
                     history.rows.append(row)
             history.batch_loss += block.batch_loss[:, place].tolist()
-            self.states[member] = {name: a[place] if a.ndim > len(shapes[name.rpartition(".")[2]]) else a
-                                   for name, a in block.state.items()}
+            self.states[member] = {name: a[place] if own(name, a) else a for name, a in block.state.items()}
             if member in block.causes:
                 self.diverged[member] = block.causes[member]
         return block
@@ -149,7 +152,7 @@ class Sweep:
         tuple of float
             Rows sort by it, best first.
         """
-        sign = 1.0 if self.score.endswith(("loss", "cost")) else -1.0
+        sign = -1.0 if self.measure.more_is_better else 1.0
         value = row[self.score]
         return (bool(row["diverged"]), -row["step"], math.isnan(value), sign * value)
 
@@ -376,7 +379,7 @@ class Sweep:
         ValueError
             If they are no classifiers.
         """
-        if not any("train_accuracy" in history.columns for history in self.histories):
+        if not all(trainer.loss.classifies for trainer in self._trainers):
             raise ValueError("ensemble: it averages the probabilities of classifiers; average these networks' outputs: "
                              "sum(found.network(m)(x) for m in range(len(found))) / len(found)")
         if members is None:

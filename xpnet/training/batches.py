@@ -15,9 +15,18 @@ from ..nn.losses import Loss, SoftmaxCrossEntropy
 from .rows import Rows
 from .two_threads import Halves
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "batches_per_epoch"]
 
 AHEAD = 4  # batches that a disk is told of before they are read
+
+
+def batches_per_epoch(n: int, size: int, at_least: int = 1) -> int:
+    """Return the number of batches of ``size`` in ``n`` examples; a last one below ``at_least`` is left out.
+
+    The only batch is kept, however small.
+    """
+    whole, rest = divmod(n, min(size, n))
+    return whole + (rest >= max(at_least, 1))
 
 
 class Batches:
@@ -44,8 +53,8 @@ class Batches:
     loss : Loss, optional
         What makes targets of the labels: by default softmax cross-entropy, which makes one-hot rows.
     at_least : int
-        A last batch smaller than this is left out (batch norm cannot train on one example; the next epoch
-        draws another order).
+        A last batch smaller than this is left out (batch norm cannot train on one example); the next epoch draws
+        another order.
 
     Attributes
     ----------
@@ -61,8 +70,7 @@ class Batches:
     ) -> None:
         self.n: int = int(x.shape[0])
         self.size: int = min(size, self.n)
-        rest = self.n % self.size
-        self.per_epoch: int = self.n // self.size + (rest >= at_least and rest > 0)
+        self.per_epoch: int = batches_per_epoch(self.n, size, at_least)
         self.start = 0
         self._labels, self._seed, self._device = labels, seed, device
         self._encode = (loss or SoftmaxCrossEntropy()).encoder(outputs, device, dtype)

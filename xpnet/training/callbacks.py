@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .callback import Callback
-from .history import by_model
+from .history import by_model, measured
 from .monitors import BestWeights, EarlyStopping
 
 if TYPE_CHECKING:
@@ -39,13 +39,14 @@ class Progress(Callback):
         from tqdm import tqdm
 
         hidden = not (sys.stderr.isatty() if self.show is None else self.show)
+        self.columns = [name for name in measured(trainer.loss) if not name.endswith("_cost")]
         self.bar: Any = tqdm(total=steps, initial=trainer.step, desc=self.label, unit="step", disable=hidden)
 
     def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
         """Move the bar."""
         self.bar.update(trainer.step - self.bar.n)
-        shown = {k.replace("validation", "val"): v for k, v in row.items() if k.endswith(("loss", "accuracy"))}
-        self.bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items() if isinstance(v, float)})
+        shown = {name.replace("validation", "val"): value for name, value in row.items() if name in self.columns}
+        self.bar.set_postfix({name: f"{v:.3f}" for name, v in shown.items() if isinstance(v, float)})
         return None
 
     def on_end(self, trainer: Trainer) -> None:

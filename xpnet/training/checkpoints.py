@@ -23,6 +23,7 @@ from ..nn.formats.safetensors import CheckpointError
 from ..nn.per_model import at_least_1
 from . import snapshot
 from .callback import Callback
+from .history import direction
 from .snapshot import ResumeError
 from .state import Origin
 
@@ -65,7 +66,7 @@ class Checkpoints(Callback):
         The column that tells which is the best: the validation loss, or the training loss without validation data.
         With several models, its mean over them.
     mode : {"min", "max"}, optional
-        Whether less or more is better; by default more, if the column is an accuracy.
+        Whether less or more is better; by default what the loss declares of the column.
 
     Attributes
     ----------
@@ -109,6 +110,8 @@ class Checkpoints(Callback):
         if trainer.callbacks[-1] is not self:
             raise ValueError("Checkpoints: expected to be the last of the callbacks, so that what the others remember "
                              "is saved after they saw a row; change their order")
+        self._column = self.monitor or f"{'validation' if 'validation' in trainer.data else 'train'}_loss"
+        self._sign = 1 if direction("Checkpoints", self._column, self.mode, trainer.loss) == "max" else -1
         with self._explained("begin", self.run):
             self.run.mkdir(parents=True, exist_ok=True)
             self.lock.__enter__()
@@ -147,12 +150,10 @@ class Checkpoints(Callback):
         """Write a checkpoint if it is time."""
         last = trainer.stopped or trainer.step >= self._steps
         if last or (len(trainer.history.rows) - 1) % self.every == 0:
-            name = self.monitor or f"{'validation' if 'validation_loss' in row else 'train'}_loss"
-            if name not in row:
-                raise KeyError(f"Checkpoints: no column {name!r} in {', '.join(row)}")
-            value = snapshot.mean(row[name])
-            sign = 1 if (self.mode or ("max" if name.endswith("accuracy") else "min")) == "max" else -1
-            if value is not None and (self.best is None or sign * (value - self.best[1]) > 0):
+            if self._column not in row:
+                raise KeyError(f"Checkpoints: no column {self._column!r} in {', '.join(row)}")
+            value = snapshot.mean(row[self._column])
+            if value is not None and (self.best is None or self._sign * (value - self.best[1]) > 0):
                 self.best = trainer.step, value
             self.write(trainer)
         return None

@@ -257,8 +257,8 @@ def _backward(learner: Learner, model: int) -> str:
         for i in range(len(network.layers) - 1, -1, -1):
             for name in network._names[i]:
                 if name in arrays:
-                    a, own = arrays[name], len(network.shapes[name])
-                    if not _finite(a[model, ...] if a.ndim > own else a):
+                    a = arrays[name]
+                    if not _finite(a[model, ...] if network.has_model_axis(name, a) else a):
                         return f"the {word} of {name}, of {_named(network.layers[i], ())},"
     return ""
 

@@ -7,12 +7,36 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..backend import to_numpy
+from ..nn.losses import Loss, Measure, measures_of
 from ..nn.summary import text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["History", "by_model"]
+__all__ = ["History", "by_model", "direction", "measured"]
+
+
+def measured(loss: Loss, *, validated: bool = True) -> dict[str, Measure]:
+    """Return the columns in which a row holds what was measured; the one that ranks networks by default comes last."""
+    splits = ("train", "validation")[: 1 + validated]
+    return {f"{split}_{name}": measure for split in splits for name, measure in measures_of(loss).items()}
+
+
+def direction(owner: str, column: str, mode: str | None, loss: Loss) -> str:
+    """Return "max" if more of a column is better, else "min": what ``mode`` says or, without it, the loss.
+
+    Raises
+    ------
+    ValueError
+        If the loss does not report the column, and there is no mode.
+    """
+    if mode is not None:
+        return mode
+    known = measured(loss)
+    if column not in known:
+        raise ValueError(f"{owner}: expected monitor as one of {', '.join(known)}, got {column!r}; with mode='min' or "
+                         "mode='max' it may be a column that a callback adds")
+    return "max" if known[column].more_is_better else "min"
 
 
 class History:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..backend import Array, to_numpy
 from ..nn.per_model import at_least_1
 from .callback import Callback
+from .history import direction
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -20,22 +21,25 @@ class _Monitor(Callback):
     """Follows a column: each model's best finite value so far, and how many evaluations ago it was."""
 
     def __init__(self, monitor: str, mode: str | None, min_delta: float = 0.0) -> None:
-        known = {"accuracy": "max", "loss": "min", "cost": "min"}
-        mode = mode or known.get(monitor.rpartition("_")[2])
-        if mode not in ("min", "max"):
+        if mode not in (None, "min", "max"):
             raise ValueError(f"{type(self).__name__}: expected mode 'min' or 'max' for {monitor!r}, got {mode!r}")
         if not min_delta >= 0:
             raise ValueError(f"{type(self).__name__}: expected min_delta of at least 0, got {min_delta!r}")
         self.monitor: str = monitor
-        self.mode = mode
+        self.mode = self._given = mode  # without one, the trainer's loss knows
         self.min_delta: float = min_delta
         self.best: list[float | None] = []
         self.wait: list[int] = []
 
     def on_begin(self, trainer: Trainer, steps: int) -> None:
         """Forget an earlier run, but not the beginning of this one."""
+        mode = direction(type(self).__name__, self.monitor, self._given, trainer.loss)
         if not trainer.history.rows:
             self.best, self.wait = [], []
+        elif self.mode not in (None, mode):
+            raise ValueError(f"{type(self).__name__}: expected the state of mode={mode!r}, got {self.mode!r}: give the "
+                             "run the callbacks that it had")
+        self.mode = mode
 
     def look(self, row: Mapping[str, Any]) -> list[bool]:
         """Take up a row, and tell for each model whether it is better than before."""
@@ -57,10 +61,11 @@ class _Monitor(Callback):
 
     def load_state(self, state: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
         """Take up what ``state`` gave."""
-        if (state["monitor"], state["mode"]) != (self.monitor, self.mode):
+        if state["monitor"] != self.monitor or self._given not in (None, state["mode"]):
             raise ValueError(f"{type(self).__name__}: expected the state of monitor={self.monitor!r}, "
-                             f"mode={self.mode!r}, got {state['monitor']!r}, {state['mode']!r}: give the run the "
+                             f"mode={self._given!r}, got {state['monitor']!r}, {state['mode']!r}: give the run the "
                              "callbacks that it had")
+        self.mode = state["mode"]
         self.best, self.wait = list(state["best"]), list(state["wait"])
 
 
@@ -78,7 +83,7 @@ class EarlyStopping(_Monitor):
     min_delta : float
         An improvement is better than the best so far by more than this.
     mode : {"min", "max"}, optional
-        Whether less or more is better; losses and costs fall and accuracies rise without saying so.
+        Whether less or more is better; by default what the loss declares of the column.
     """
 
     def __init__(
@@ -102,7 +107,7 @@ class BestWeights(_Monitor):
     monitor : str
         The column of the history.
     mode : {"min", "max"}, optional
-        Whether less or more is better; losses and costs fall and accuracies rise without saying so.
+        Whether less or more is better; by default what the loss declares of the column.
     restore : bool
         Put the best arrays into the trainer when training ends, also by an error. To go on from there is then not
         the run that would have gone on undisturbed; without it, ``restore(trainer)`` does so when asked.
@@ -133,7 +138,7 @@ class BestWeights(_Monitor):
         with device.activate():
             mask = device.asarray(better)
             for name, now in trainer.arrays.items():
-                own = now.ndim - len(trainer.architecture.shapes[name])  # 1 where each model has its own
+                own = trainer.architecture.has_model_axis(name, now)
                 if all(better) or not own or name not in self.arrays:
                     self.arrays[name] = device.asarray(now, copy=True)
                 else:

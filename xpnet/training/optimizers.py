@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..backend import Array, namespace
-from ..nn.per_model import PerModel, check_range
+from ..nn.per_model import check_range, per_model
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
@@ -66,7 +66,7 @@ class SGD:
         Look ahead along the velocity.
     """
 
-    momentum: PerModel = 0.0
+    momentum: Any = per_model(0.0)
     nesterov: bool = False
 
     def __post_init__(self) -> None:
@@ -120,13 +120,13 @@ class Adam:
     ----------
     beta1, beta2 : float or array
         The shares of the first and the second moment that stay at each update.
-    eps : float
+    eps : float or array
         Added to the square root of the second moment.
     """
 
-    beta1: PerModel = 0.9
-    beta2: PerModel = 0.999
-    eps: float = 1e-8
+    beta1: Any = per_model(0.9)
+    beta2: Any = per_model(0.999)
+    eps: Any = per_model(1e-8)
 
     def __post_init__(self) -> None:
         for name in ("beta1", "beta2"):
@@ -164,7 +164,7 @@ class AdamW(Adam):
         Weight matrices shrink by ``lr * weight_decay`` at each update. Biases, gamma and beta do not.
     """
 
-    weight_decay: PerModel = 1e-2
+    weight_decay: Any = per_model(1e-2)
 
     def __post_init__(self) -> None:
         super().__post_init__()

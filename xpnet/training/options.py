@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..nn.layers import BatchNorm
 from ..nn.per_model import at_least_1, check_range, is_array, lengths
 from ..nn.sequential import Sequential
 from .divergence import POLICIES
@@ -27,11 +26,14 @@ def check_options(
         raise TypeError(f"Trainer: expected a Sequential, like xpnet.mlp(...), got {architecture!r}")
     if isinstance(optimizer, type) or not hasattr(optimizer, "update"):
         raise TypeError(f"Trainer: expected an optimizer, like xpnet.SGD(), got {optimizer!r}")
-    if isinstance(loss, type) or not hasattr(loss, "encoder"):
-        raise TypeError(f"Trainer: expected a loss, like xpnet.SoftmaxCrossEntropy(), got {loss!r}")
+    if isinstance(loss, type) or not (hasattr(loss, "encoder") and hasattr(loss, "measures")):
+        raise TypeError(f"Trainer: expected a loss, like xpnet.SoftmaxCrossEntropy(), with its forward, encoder, "
+                        f"measures and so on, got {loss!r}")
     at_least_1("Trainer", "batch_size", batch_size)
-    if batch_size == 1 and any(isinstance(layer, BatchNorm) for layer in architecture.layers):
-        raise ValueError("Trainer: batch norm needs a batch_size of at least 2, since one example has no variance")
+    if batch_size < architecture.least_batch:
+        kind = next(type(layer).__name__ for layer in architecture.layers if layer.least_batch > batch_size)
+        raise ValueError(f"Trainer: expected a batch_size of at least {architecture.least_batch}, since {kind} "
+                         f"cannot train on {batch_size} example{'s' * (batch_size > 1)}")
     for name, value in (("l2", l2), ("seed", seed)):
         check_range("Trainer", name, value)
         if getattr(value, "ndim", 0) > 1:

@@ -64,9 +64,9 @@ def network(run: Path, device: str | Device = "cpu") -> Network:
             raise FileNotFoundError(f"no trained network in {run}, neither {' nor '.join(NETWORKS)}: {hint}")
         run = path
     found = Network.from_npz(run, device=device) if run.suffix == ".npz" else Network.load(run, device)
-    many = {a.shape[0] for name, a in found.arrays.items() if a.ndim > len(found.architecture.shapes[name])}
-    if many:
-        raise ValueError(f"{run} holds {many.pop()} models side by side: save one, with network.member(0).save(path)")
+    if found.models:
+        raise ValueError(f"{run} holds {found.models[0]} models side by side: save one, with "
+                         "network.member(0).save(path)")
     return found
 
 

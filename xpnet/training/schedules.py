@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..nn.per_model import PerModel, at_least_1, check_range, is_array
+from ..nn.per_model import PER_MODEL, at_least_1, check_range, is_array, per_model
 
 __all__ = ["Constant", "Cosine", "CyclicLR", "Schedule", "Step"]
 
@@ -33,7 +33,7 @@ class Constant:
         The learning rate.
     """
 
-    eta: PerModel
+    eta: Any = field(metadata=PER_MODEL)
 
     def __post_init__(self) -> None:
         check_range("Constant", "eta", self.eta)
@@ -57,8 +57,8 @@ class CyclicLR:
         Half a cycle, in updates (n_s); one cycle is ``2 * step_size`` updates and starts at eta_min.
     """
 
-    eta_min: PerModel = 1e-5
-    eta_max: PerModel = 1e-1
+    eta_min: Any = per_model(1e-5)
+    eta_max: Any = per_model(1e-1)
     step_size: int = 2250
 
     def __post_init__(self) -> None:
@@ -87,9 +87,9 @@ class Step:
         The factor of each drop.
     """
 
-    eta: PerModel
+    eta: Any = field(metadata=PER_MODEL)
     step_size: int | Sequence[int]
-    gamma: PerModel = 0.1
+    gamma: Any = per_model(0.1)
 
     def __post_init__(self) -> None:
         for name in ("eta", "gamma"):
@@ -124,9 +124,9 @@ class Cosine:
         The last rate.
     """
 
-    eta_max: PerModel
+    eta_max: Any = field(metadata=PER_MODEL)
     steps: int
-    eta_min: PerModel = 0.0
+    eta_min: Any = per_model(0.0)
 
     def __post_init__(self) -> None:
         for name in ("eta_max", "eta_min"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..backend import Array, Device, OutOfMemoryError, descent, format_bytes, namespace
 from ..backend.blas import Descent
-from ..nn.layers import BatchNorm, Linear, Standardize
+from ..nn.layers import Linear
 from ..nn.losses import Loss, l2_penalty
 from ..nn.network import blocks
 from ..nn.parameters import Buffers
@@ -76,7 +76,7 @@ class Learner:
         network = architecture.bind(device, dtype)
         self.network: Sequential = network
         # Batches come standardised: what is trained begins behind that layer.
-        first = int(isinstance(network.layers[0], Standardize))
+        first = int(network.scales_input)
         self.trained: Sequential = Sequential(network.in_features, network.layers[first:])
         self.parameters: Buffers
         self.running: Buffers
@@ -84,8 +84,10 @@ class Learner:
         self.arrays: dict[str, Array] = {**self.parameters.views, **self.running.views, **inputs.views}
         network.initialize(self.arrays, seed, device, dtype)
         if x is not None and inputs.views:
-            self.arrays["offset1"][...], self.arrays["scale1"][...] = moments(x, device, dtype)
-        self.scaling: tuple[Array, Array] | None = (self.arrays["offset1"], self.arrays["scale1"]) if first else None
+            for name, value in zip(network.inputs, moments(x, device, dtype), strict=True):
+                self.arrays[name][...] = value
+        scaling: Any = tuple(self.arrays[name] for name in network.inputs)
+        self.scaling: tuple[Array, Array] | None = scaling or None
         self.gradients: Buffers = self.parameters.like()
         rule: Any = bind(optimizer, device, dtype, axes=1)
         self.slots: dict[str, Buffers] = {name: self.parameters.like() for name in rule.slots}
@@ -99,18 +101,19 @@ class Learner:
         self.descent: Descent | None = descent(self.parameters.segments[0], self.trained.in_features) if plain else None
         if self.descent:
             into[self.trained.weights[0]] = self.descent
-        # The gradient of a bias that batch norm cancels is 0. What rounding makes of it, Adam would blow up to the size
-        # of the rate.
+        # The gradient of a bias that the next layer cancels is 0. What rounding makes of it, Adam would blow up to the
+        # size of the rate.
         trained = self.trained.layers
         for layer, following, names in zip(trained, trained[1:], self.trained._names, strict=False):
-            if isinstance(layer, Linear) and isinstance(following, BatchNorm):
-                into[names[1]] = None
+            if following.cancels_bias:
+                into |= {name: None for own, name in zip(layer.parameters, names, strict=False) if own in layer.biases}
         self._wired, self._into = Wired(self.trained, self.arrays), self.trained.own(into)
         segments = zip(self.parameters.segments, self.gradients.segments, self._penalties, strict=True)
         self._segments = [(w, g, {name: buffers.segments[i] for name, buffers in self.slots.items()}, penalty)
                           for i, (w, g, penalty) in enumerate(segments) if i or not self.descent]
-        rates = [1.0 - layer.momentum for layer, width in zip(network.layers, network.widths, strict=True)
-                 if isinstance(layer, BatchNorm) for _ in layer.statistics for _ in range(width)]
+        rates = [1.0 - layer.momentum for layer, names in zip(network.layers, network._names, strict=True)
+                 for name in names[len(layer.parameters) :] if name not in network.inputs
+                 for _ in range(network.shapes[name][0])]
         self._running_rate = device.asarray(rates, dtype)
 
     def state(self) -> dict[str, Array]:

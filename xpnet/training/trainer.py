@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import Array, Device, check_same_device, from_dlpack
-from ..nn.layers import BatchNorm
 from ..nn.losses import Loss, SoftmaxCrossEntropy
 from ..nn.per_model import describe, hosted, is_array, signature, stack
 from ..nn.sequential import Sequential
@@ -287,11 +286,10 @@ class Trainer(Run):
         Batches
             By update.
         """
-        normalises = any(isinstance(layer, BatchNorm) for layer in self.architecture.layers)
         return Batches(
             x, y, self.architecture.out_features, size=self.batch_size, seed=self.order_seed,
             device=self.network.device, dtype=self.dtype, rows=self.learner.batches(x, self.batch_size),
-            loss=self.loss, at_least=2 if normalises else 1,
+            loss=self.loss, at_least=self.architecture.least_batch,
         )
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Any]:

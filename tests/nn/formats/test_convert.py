@@ -17,18 +17,20 @@ import numpy as np
 import pytest
 from helpers import assert_close, assert_same, blobs, draw
 
-from xpnet import BatchNorm, Dropout, Layer, Linear, Network, Normal, ReLU, Sequential, Standardize, Trainer
+from xpnet import Network, Normal, Sequential, Trainer
 from xpnet import mlp as make
 from xpnet.backend import Device, from_dlpack, to_numpy
 from xpnet.nn.formats.convert import fold, save_npz, to_torch
 from xpnet.nn.formats.onnx import to_onnx
 from xpnet.nn.formats.safetensors import CheckpointError
+from xpnet.nn.layers import BatchNorm, Dropout, Layer, LeakyReLU, Linear, ReLU, Standardize, Tanh
 
 ARCHITECTURES = {
     "linear": Sequential(6, [Linear(3)]),
     "plain": make(6, [5, 4], 3),
     "batch norm": make(6, [5, 4], 3, batch_norm=True),
     "everything": make(6, [5, 4], 3, batch_norm=True, dropout=0.3, standardize=True),
+    "other activations": Sequential(6, [Linear(5), Tanh(), Linear(4), LeakyReLU(0.2), Linear(3)]),
     "batch norm first and last": Sequential(6, [BatchNorm(eps=1e-3), Linear(4), ReLU(), BatchNorm(0.5), Linear(3),
                                                 BatchNorm()]),
 }
@@ -220,8 +222,11 @@ def module(architecture: Sequential) -> Any:
             layers.append(torch.nn.Linear(width, layer.out_width))
         elif isinstance(layer, BatchNorm):
             layers.append(torch.nn.BatchNorm1d(width, eps=layer.eps, momentum=1 - layer.momentum))
+        elif isinstance(layer, LeakyReLU):
+            layers.append(torch.nn.LeakyReLU(layer.slope))
         elif not isinstance(layer, Standardize):
-            layers.append(torch.nn.ReLU() if isinstance(layer, ReLU) else torch.nn.Dropout(0.3))
+            others = {ReLU: torch.nn.ReLU, Tanh: torch.nn.Tanh, Dropout: torch.nn.Dropout}
+            layers.append(others[type(layer)]())
         width = layer.out_features(width)
     return torch.nn.Sequential(*layers)
 

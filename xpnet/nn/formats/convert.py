@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...backend import Device, to_numpy
-from ..layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
+from ..layers import BatchNorm, Dropout, Layer, LeakyReLU, Linear, ReLU, Standardize, Tanh
 from ..sequential import Sequential
 from .safetensors import CheckpointError, architecture_from
 
@@ -120,7 +120,7 @@ def to_torch(network: Network) -> dict[str, NDArray[Any]]:
         elif isinstance(layer, BatchNorm):
             state |= {f"{i}.{name}": a for name, a in zip(_TORCH, own, strict=True)}
             state[f"{i}.num_batches_tracked"] = np.asarray(0, np.int64)
-        elif not isinstance(layer, ReLU | Dropout):
+        elif not isinstance(layer, Dropout | LeakyReLU | ReLU | Tanh):
             raise TypeError(f"to_torch: layer {i} is {layer!r}, which torch.nn has no counterpart for")
     return state
 
@@ -221,10 +221,9 @@ def folded(
 
 def single(network: Network, owner: str) -> Network:
     """See that a network is one model, and pass it on."""
-    for name, shape in network.architecture.shapes.items():
-        if network.arrays[name].ndim > len(shape):
-            raise ValueError(f"{owner}: expected one network, got {network.arrays[name].shape[0]} models; "
-                             "take one of them, like network.member(0)")
+    if network.models:
+        raise ValueError(f"{owner}: expected one network, got {network.models[0]} models; take one of them, like "
+                         "network.member(0)")
     return network
 
 

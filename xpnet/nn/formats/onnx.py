@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...backend import to_numpy
-from ..layers import BatchNorm, Linear, ReLU, Standardize
+from ..layers import BatchNorm, LeakyReLU, Linear, ReLU, Standardize, Tanh
 from .convert import folded, hosted, single, write_file
 
 if TYPE_CHECKING:
@@ -90,6 +90,10 @@ def to_onnx(
             add("Mul", own[1])
         elif isinstance(layer, ReLU):
             add("Relu")
+        elif isinstance(layer, LeakyReLU):
+            add("PRelu", np.asarray([layer.slope], dtype))  # LeakyRelu's slope is a float32
+        elif isinstance(layer, Tanh):
+            add("Tanh")
         else:
             raise TypeError(f"to_onnx: {layer!r} is none of xpnet's own layers; export the network without it")
     output = "probabilities" if softmax else "logits"

@@ -1,0 +1,158 @@
+"""Losses declare what they measure: whatever ranks or keeps networks by a measure asks them which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from xpnet import Adam, BestWeights, Checkpoints, EarlyStopping, Trainer, mlp, sweep
+from xpnet.nn.losses import (
+    LOSSES,
+    Loss,
+    MeanSquaredError,
+    Measure,
+    SoftmaxCrossEntropy,
+    measures_of,
+    registered_measures,
+)
+from xpnet.training.history import direction, measured
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(150, 3))
+TARGETS, CLASSES = X[:, 0] * X[:, 1], (X[:, 0] * X[:, 1] > 0).astype("int64")
+
+
+class Counted(SoftmaxCrossEntropy):
+    """Cross-entropy beside which stand the share of mistakes, and the share of hits under a name that misleads."""
+
+    measures: ClassVar[Any] = {"hits_lost": Measure(True, share=True), "accuracy_of_mistakes": Measure(False)}
+
+    def score(self, tally: Any, y: Any) -> dict[str, Any]:
+        share = tally / y.shape[0]
+        return {"hits_lost": share, "accuracy_of_mistakes": 1.0 - share}
+
+
+CASES: list[tuple[Loss, str, bool]] = [
+    (loss, name, measure.more_is_better)
+    for loss in (SoftmaxCrossEntropy(), MeanSquaredError(), Counted()) for name, measure in measures_of(loss).items()
+]
+
+
+def labels(loss: Loss) -> Any:
+    return CLASSES if loss.classifies else TARGETS
+
+
+def make(loss: Loss, seed: int = 0, **options: Any) -> Trainer:
+    network = mlp(3, [8], 2 if loss.classifies else 1)
+    options = {"optimizer": Adam(), "schedule": 0.05, "batch_size": 25, **options}
+    return Trainer(network, loss=loss, l2=1e-3, seed=seed, order_seed=0, **options)
+
+
+def train(loss: Loss, **options: Any) -> Trainer:
+    trainer, y = make(loss, **options), labels(loss)
+    trainer.fit(X[:100], y[:100], epochs=12, validation=(X[100:], y[100:]))
+    return trainer
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_reports_what_it_declares(name: str) -> None:
+    loss = LOSSES[name]()
+    trainer = train(loss)
+    assert list(trainer.evaluate(X, labels(loss))) == list(measures_of(loss))
+    assert list(trainer.history.columns) == ["step", "epoch", "lr", *measured(loss)]
+    assert registered_measures().items() >= measures_of(loss).items()
+
+
+def test_which_way_is_better() -> None:
+    ways = {name: measure.more_is_better for name, measure in registered_measures().items()}
+    assert ways == {"loss": False, "cost": False, "accuracy": True, "r2": True}
+    assert direction("Owner", "train_r2", None, MeanSquaredError()) == "max"
+    assert direction("Owner", "train_r2", "min", MeanSquaredError()) == "min"
+    assert "validation_loss" not in measured(MeanSquaredError(), validated=False)
+
+
+def entrances(tmp_path: Path, column: str, **options: Any) -> dict[str, Any]:
+    return {
+        "Checkpoints": Checkpoints(tmp_path / "run", monitor=column, **options),
+        "BestWeights": BestWeights(column, **options),
+        "EarlyStopping": EarlyStopping(column, patience=99, **options),
+    }
+
+
+@pytest.mark.parametrize(("loss", "name", "more"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("entrance", ["Checkpoints", "BestWeights", "EarlyStopping"])
+def test_what_keeps_the_best_keeps_the_best(
+    entrance: str, split: str, loss: Loss, name: str, more: bool, tmp_path: Path
+) -> None:
+    callback = entrances(tmp_path, f"{split}_{name}")[entrance]
+    column = train(loss, callbacks=[callback]).history[f"{split}_{name}"]
+    best = column.max() if more else column.min()
+    assert (callback.best[1] if entrance == "Checkpoints" else callback.best[0]) == best
+    assert column.min() < column.max()  # so that the worst is another
+
+
+@pytest.mark.parametrize(("loss", "name", "more"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
+def test_a_sweep_ranks_by_what_the_loss_declares(loss: Loss, name: str, more: bool) -> None:
+    y, score = labels(loss), f"validation_{name}"
+    found = sweep(lambda seed: make(loss, seed), {"seed": range(4)}, X[:100], y[:100], epochs=4, score=score,
+                  validation=(X[100:], y[100:]))
+    last = [found.last(member)[score] for member in found.ranked()]
+    assert last == sorted(last, reverse=more)
+    assert last[0] != last[-1]
+    assert found.table()[0][score] == pytest.approx(np.mean(last))
+    by_default = list(loss.measures)[-1]
+    assert sweep(lambda seed: make(loss, seed), {"seed": [0]}, X, y, steps=1).score == f"train_{by_default}"
+
+
+def test_an_ensemble_takes_what_classifies_whatever_its_measures_are_called() -> None:
+    for loss in (SoftmaxCrossEntropy(), Counted()):
+        found = sweep(lambda seed, loss=loss: make(loss, seed), {"seed": [0, 1]}, X, CLASSES, steps=8)
+        assert found.ensemble().evaluate(X, CLASSES)["accuracy"] > 0.4
+    found = sweep(lambda seed: make(MeanSquaredError(), seed), {"seed": [0, 1]}, X, TARGETS, steps=2)
+    with pytest.raises(ValueError, match="averages the probabilities of classifiers"):
+        found.ensemble()
+
+
+@pytest.mark.parametrize("column", ["validation_acuracy", "accuracy", "validation_r2", "speed", "lr"])
+@pytest.mark.parametrize("entrance", ["Checkpoints", "BestWeights", "EarlyStopping", "sweep"])
+def test_an_unknown_measure_is_refused_with_the_known_ones(entrance: str, column: str, tmp_path: Path) -> None:
+    loss = SoftmaxCrossEntropy()
+
+    def begin() -> None:
+        if entrance == "sweep":
+            sweep(lambda seed: make(loss, seed), {"seed": [0]}, X, CLASSES, steps=1, score=column,
+                  validation=(X, CLASSES))
+        else:
+            train(loss, callbacks=[entrances(tmp_path, column)[entrance]])
+
+    words = f"{entrance}: expected .* as one of train_loss, .*validation_accuracy, got '{column}'"
+    with pytest.raises(ValueError, match=words):
+        begin()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", [EarlyStopping, BestWeights])
+def test_a_state_of_the_other_direction_is_refused_when_the_run_goes_on(kind: Callable[..., Any]) -> None:
+    trainer = train(SoftmaxCrossEntropy(), callbacks=[kind("validation_accuracy", mode="min")])
+    old = trainer.callbacks[0]
+    new = kind("validation_accuracy")
+    new.load_state(old.state(), old.arrays)
+    trainer.callbacks = (new,)
+    with pytest.raises(ValueError, match="expected the state of mode='max', got 'min'"):
+        trainer.fit(X, CLASSES, epochs=20, validation=(X, CLASSES))
+    same = kind("validation_accuracy", mode="min")
+    same.load_state(old.state(), old.arrays)
+    assert same.state() == old.state()
+
+
+def test_a_loss_that_declares_no_measures_is_refused() -> None:
+    class Bare:
+        def encoder(self, outputs: int, device: Any, dtype: str) -> Any: ...
+
+    with pytest.raises(TypeError, match=r"expected a loss, .* with its forward, encoder, measures"):
+        Trainer(mlp(3, [4], 2), loss=Bare())  # type: ignore[arg-type]
