@@ -23,8 +23,7 @@ BINARY = {
 UNARY = {
     **dict.fromkeys(FLOATS, "negative absolute square sign reciprocal exp expm1 log1p log sqrt cbrt sin cos tan tanh "
                             "arctan sinh floor ceil rint trunc isnan isinf isfinite signbit logical_not exp2 log2"),
-    **dict.fromkeys(COMPLEX, "negative absolute square reciprocal exp log sqrt sin cos tanh conj real imag angle "
-                             "isnan"),
+    **dict.fromkeys(COMPLEX, "negative absolute square reciprocal exp log sqrt sin cos tanh conj real imag angle"),
     **dict.fromkeys(INTEGERS, "negative absolute square sign invert logical_not isfinite"),
     "?": "invert logical_not absolute",
 }
@@ -110,7 +109,7 @@ def test_scans(dtype: str) -> None:
     same(cupy.cumsum(a, axis=1), np.cumsum(x, axis=1, dtype=None if dtype != "f2" else "f4").astype(
         np.cumsum(x[:1, :1]).dtype), "cumsum", 50)
     same(cupy.cumsum(a[:, :9], axis=0), np.cumsum(x[:, :9], axis=0), "cumsum of columns", 4)
-    same(cupy.cumprod(a[:2, :4]), np.cumprod(x[:2, :4]), "cumprod", 4)
+    same(cupy.cumprod(a[0, :4]), np.cumprod(x[0, :4]), "cumprod", 4)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -159,7 +158,12 @@ def test_subnormal_floats_are_flushed_without_doubles_only() -> None:
 def test_fused_and_user_defined_kernels() -> None:
     random = generator("fused")
     (a, x), (b, y) = (both(draw(random, "f4", (6, 5))) for _ in range(2))
-    same(cupy.fuse(lambda a, b: cupy.sqrt(a * a + b) - a)(a, abs(b)), np.sqrt(x * x + abs(y)) - x, "fuse", 10)
+
+    @cupy.fuse
+    def norm_minus(a: Any, b: Any) -> Any:
+        return cupy.sqrt(a * a + b) - a
+
+    same(norm_minus(a, abs(b)), np.sqrt(x * x + abs(y)) - x, "fuse", 10)
     square = cupy.ElementwiseKernel("T x, T y", "T z", "z = x * x - y", "cpucuda_test_square")
     same(square(a, b[:1]), x * x - y[:1], "ElementwiseKernel", 10)
     norm = cupy.ReductionKernel("T x", "T y", "x * x", "a + b", "y = sqrt(a)", "0", "cpucuda_test_norm")

@@ -9,6 +9,7 @@ import cupy
 import hypothesis
 import numpy as np
 import pytest
+from cupy.cublas import gemv
 from cupy_backends.cuda.libs import cublas
 from hypothesis import strategies as st
 
@@ -166,7 +167,7 @@ def test_wrong_sizes_are_refused() -> None:
 def test_what_is_not_emulated_names_itself(capfd: Any) -> None:
     x, y = cupy.ones((2, 2)), cupy.ones(2)
     with pytest.raises(cublas.CUBLASError, match="NOT_SUPPORTED"):
-        cupy.cublas.gemv("N", 1.0, x, y, 0.0, y)
+        gemv("N", 1.0, x, y, 0.0, y)
     assert "cublasDgemv_v2 is not emulated" in capfd.readouterr().err
     with pytest.raises(cublas.CUBLASError, match="NOT_SUPPORTED"):
         cublas.gemmEx(cupy.cuda.get_cublas_handle(), 0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1, 1, 0, 0, 0, 1, 68, -1)
