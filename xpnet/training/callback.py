@@ -36,7 +36,7 @@ class Callback:
         """
 
     def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
-        """See a row that was measured; return True to stop training.
+        """Act on a new row of the history; return True to stop training.
 
         Parameters
         ----------
@@ -71,7 +71,7 @@ class Callback:
         """
 
     def state(self) -> dict[str, Any]:
-        """Give what the callback remembers between evaluations, in plain values (JSON), for a checkpoint.
+        """Return what the callback remembers between evaluations, in plain values (JSON), for a checkpoint.
 
         Returns
         -------
@@ -81,12 +81,12 @@ class Callback:
         return {}
 
     def load_state(self, state: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
-        """Take up what ``state`` gave, and ``arrays`` held, when the checkpoint was made.
+        """Restore what ``state`` returned, and ``arrays`` held, when the checkpoint was made.
 
         Parameters
         ----------
         state : mapping
-            What ``state`` gave.
+            What ``state`` returned.
         arrays : mapping of str to array, optional
             What ``arrays`` held.
         """

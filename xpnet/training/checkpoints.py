@@ -222,22 +222,22 @@ class Checkpoints(Callback):
             ) from error
 
     def state(self) -> dict[str, Any]:
-        """Give which checkpoint is the best."""
+        """Return which checkpoint is the best."""
         return {"best": list(self.best) if self.best else None}
 
     def load_state(self, state: Mapping[str, Any], arrays: Mapping[str, Any] | None = None) -> None:
-        """Take up what ``state`` gave."""
+        """Restore what ``state`` returned."""
         best = state["best"]
         self.best = (int(best[0]), float(best[1])) if best else None
 
 
 def steps_in(run: Path) -> list[int]:
-    """Give the updates of the checkpoints in a run's directory, whether intact or not."""
+    """Return the updates of the checkpoints in a run's directory, whether intact or not."""
     return list(_paths(run))
 
 
 def _paths(run: Path) -> dict[int, Path]:
-    """Give the checkpoints by update, also one that was moved aside by a process killed before the new one came."""
+    """Return the checkpoints by update, also one that was moved aside by a process killed before the new one came."""
     try:
         paths = {path.name: path for path in (run / "checkpoints").iterdir()}
     except (FileNotFoundError, NotADirectoryError):

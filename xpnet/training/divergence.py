@@ -85,7 +85,7 @@ class DivergencePolicy:
         non-finite loss and the model.
     """
 
-    freezes = False  # whether the other models go on
+    freezes: bool = False  # whether the other models go on
 
     def __init__(
         self, models: tuple[int, ...], rate: Callable[[int], Any], locate: Callable[[int, int], str]

@@ -1,4 +1,4 @@
-"""The training loop's parts: updates up to a point, an evaluation there, and what callbacks hear of it."""
+"""The parts of the training loop: updates up to a point, an evaluation there, and notifying the callbacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Loop", "notifying"]
 
 
 class Loop:
-    """Makes a run's updates, looks at their losses, and evaluates.
+    """Make a run's updates, check their losses, and evaluate.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Loop:
                 yield x, targets, rates[t - first], noise
 
     def update_until(self, until: int) -> None:
-        """Make updates until update ``until``, or until asked to stop, then look at their losses.
+        """Make updates until update ``until``, or until asked to stop, then check their losses.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class Loop:
 
 @contextlib.contextmanager
 def notifying(trainer: Trainer, steps: int) -> Iterator[None]:
-    """Tell the callbacks of a training that goes on until update ``steps`` when it begins, stops and ends.
+    """Notify the callbacks when a training that lasts until update ``steps`` begins, is stopped, and ends.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ __all__ = ["BestWeights", "EarlyStopping"]
 
 
 class _Monitor(Callback):
-    """Follows a column: each model's best finite value so far, and how many evaluations ago it was."""
+    """Follow a column: each model's best finite value so far, and how many evaluations ago it was."""
 
     def __init__(self, monitor: str, mode: str | None, min_delta: float = 0.0) -> None:
         if mode not in (None, "min", "max"):
@@ -42,7 +42,7 @@ class _Monitor(Callback):
         self.mode = mode
 
     def look(self, row: Mapping[str, Any]) -> list[bool]:
-        """Take up a row, and tell for each model whether it is better than before."""
+        """Take a row into account, and return for each model whether it is better than before."""
         if self.monitor not in row:
             raise KeyError(f"{type(self).__name__}: no column {self.monitor!r} in {', '.join(row)}"
                            + (": give fit validation data" if self.monitor.startswith("validation") else ""))
@@ -56,11 +56,11 @@ class _Monitor(Callback):
         return better
 
     def state(self) -> dict[str, Any]:
-        """Give the best values (None before the first finite one) and how many evaluations each model waits."""
+        """Return the best values (None before the first finite one) and how many evaluations each model waits."""
         return {"monitor": self.monitor, "mode": self.mode, "best": self.best, "wait": self.wait}
 
     def load_state(self, state: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
-        """Take up what ``state`` gave."""
+        """Restore what ``state`` returned."""
         if state["monitor"] != self.monitor or self._given not in (None, state["mode"]):
             raise ValueError(f"{type(self).__name__}: expected the state of monitor={self.monitor!r}, "
                              f"mode={self._given!r}, got {state['monitor']!r}, {state['mode']!r}: give the run the "
@@ -170,7 +170,7 @@ class BestWeights(_Monitor):
             trainer.arrays[name][...] = trainer.network.device.asarray(best)
 
     def load_state(self, state: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
-        """Take up what ``state`` gave and ``arrays`` held."""
+        """Restore what ``state`` returned and ``arrays`` held."""
         if state["best"] and not arrays:
             raise ValueError("BestWeights: expected the best arrays with the best values, got none: "
                              "give load_state(state, arrays) what was in its .arrays")

@@ -1,7 +1,7 @@
-"""What a run is at one update: taken from a trainer, written to files, read again, compared, and put back.
+"""A run at one update: taken from a trainer, written to files, read again, compared, and restored.
 
-Arrays and the history's columns go to safetensors, all else to JSON. Nothing is unpickled, and nothing that a file
-says is believed before it was compared with what the trainer expects.
+Arrays and the history's columns go to safetensors, everything else to JSON. Nothing is unpickled, and nothing in a file
+is trusted before it has been compared with what the trainer expects.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Snapshot(NamedTuple):
 
 
 def take(trainer: Trainer) -> Snapshot:
-    """Copy what the trainer is; only what changes is copied, the rest is for ``files`` to convert."""
+    """Copy a trainer's state; only what changes is copied, the rest is for ``files`` to convert."""
     run = trainer.run_state
     with trainer.network.device.activate():
         arrays = {f"state/{name}": a for name, a in run.arrays.items()}
@@ -107,7 +107,7 @@ def _trees(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
 
 
 def files(snapshot: Snapshot, data: Mapping[str, Any]) -> dict[str, bytes]:
-    """Give the contents of a checkpoint's files, with the data's fingerprint."""
+    """Return the contents of a checkpoint's files, with the data's fingerprint."""
     names = list(dict.fromkeys(name for row in snapshot.rows for name in row))
     arrays = {**snapshot.arrays, "batch_loss": to_numpy(snapshot.batch_loss)}
     for name in names:
@@ -157,7 +157,7 @@ def read(path: Path) -> Snapshot:
 
 
 def _check(told: dict[str, Any], arrays: Mapping[str, Any], path: Path) -> None:
-    """See that everything is there and of its kind."""
+    """Check that everything is there and of the right type."""
     kinds = {"step": int, "rows": int, "unseen": int, "kept_step": int, "stopped": bool, "config": dict, "plan": dict,
              "environment": dict, "data": dict, "columns": list, "halvings": list, "callbacks": list, "diverged": list}
     for name, kind in kinds.items():
@@ -236,7 +236,7 @@ def _short(value: Any) -> str:
 
 
 def fingerprint(data: Mapping[str, tuple[Array, Array]]) -> dict[str, Any]:
-    """Give shape, dtype and SHA-256 of features and labels, block by block."""
+    """Return shape, dtype and SHA-256 of features and labels, block by block."""
     found = {}
     for split, pair in data.items():
         for word, a in zip(("features", "labels"), pair, strict=True):
@@ -252,7 +252,7 @@ def fingerprint(data: Mapping[str, tuple[Array, Array]]) -> dict[str, Any]:
 
 
 def environment(device: Device) -> dict[str, str]:
-    """Tell what decides the last bits of a number: machine, versions, BLAS and its threads, device."""
+    """Return what decides the last bits of a number: machine, versions, BLAS and its threads, device."""
     library = namespace(device.empty((1,), "float32")).__name__.rpartition(".")[2]
     version = getattr(sys.modules.get(library), "__version__", "")
     told = {"machine": platform.machine(), "python": platform.python_version(), "arrays": f"{library} {version}",
@@ -263,13 +263,13 @@ def environment(device: Device) -> dict[str, str]:
 
 
 def mean(value: Any) -> float | None:
-    """Give the mean of the finite values, of one or several models; None where there is none."""
+    """Return the mean of the finite values, of one or several models; None if there are none."""
     values = [v for v in to_numpy(value).reshape(-1).tolist() if math.isfinite(v)]
     return math.fsum(values) / len(values) if values else None
 
 
 def _stateful(trainer: Trainer) -> list[Callback]:
-    """Give the callbacks that remember something."""
+    """Return the callbacks that have a state."""
     return [callback for callback in trainer.callbacks if callback.state() or callback.arrays]
 
 

@@ -29,7 +29,7 @@ LONG = 10_000  # updates between two looks at their losses, at most
 
 
 class Trainer(Run):
-    """Trains one network, or many at once: any hyper-parameter may be a sequence over the models.
+    """Train one network, or many at once: any hyper-parameter may be a sequence over the models.
 
     Parameters
     ----------
@@ -40,27 +40,27 @@ class Trainer(Run):
     schedule : Schedule or float
         The learning rate of each update; its bounds may have one value per model (NumPy arrays).
     loss : Loss
-        What is made small: softmax cross-entropy by default. It decides what labels are, and what ``evaluate``
-        measures beside the loss.
+        The objective to minimise: softmax cross-entropy by default. It decides what labels are, and what ``evaluate``
+        measures besides the loss.
     l2 : float or sequence of float
         The penalty's factor: the cost is ``loss + l2 * sum of squared weights``.
     batch_size : int
-        Examples per update; all of them where the data are fewer.
+        Examples per update; all of them if there are fewer.
     seed : int or sequence of int
-        Of the initial weights and the dropout, one per model where it is a sequence.
+        Seed of the initial weights and of dropout; a sequence has one for each model.
     order_seed : int, optional
-        Of the order of the examples, which all models share; the (first) seed by default.
+        Seed of the order of the examples, which all models share; the (first) seed by default.
     dtype : {"float32", "float64"}
-        Of the arithmetic.
+        Floating-point precision of the computation.
     device : str or Device, optional
         Where to train; by default where the data are.
     callbacks : sequence of Callback
         What else happens at evaluation points.
     divergence : {"raise", "freeze", "halve"}
-        Whether a non-finite loss or weight ends the run, or a model that has one stays as it was when last evaluated:
-        its history goes on as NaN, it is noted in ``diverged``, and the others go on, not changed by one bit. Or
-        (one network only) whether the run goes back to its last evaluation, and on from there with half the rate,
-        with a warning.
+        What to do about a loss or a weight that is not finite: raise a ``DivergenceError``; freeze the model as it
+        was when last evaluated (its history continues as NaN, it is noted in ``diverged``, and the other models
+        train on, not changed by one bit); or, for one network only, warn, go back to the last evaluation and continue
+        with half the learning rate.
     """
 
     def __init__(
@@ -272,7 +272,7 @@ class Trainer(Run):
         resume(self, Path(run))
 
     def batches(self, x: Array, y: Array) -> Batches:
-        """Give the minibatches of checked data, to a run that was started.
+        """Return the minibatches of checked data; the run must have been started.
 
         Parameters
         ----------
@@ -293,7 +293,7 @@ class Trainer(Run):
         )
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Any]:
-        """Give ``loss``, ``cost`` and what the loss measures beside (``accuracy``), as floats or arrays over models.
+        """Return ``loss``, ``cost`` and the other measures of the loss (``accuracy``), as floats or arrays over models.
 
         Parameters
         ----------
