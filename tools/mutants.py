@@ -120,8 +120,6 @@ CUPY = [
     ("xpnet/backend/devices.py", "zeros on the current device",
      "with self.activate():\n            return self.xp.zeros(",
      "if self.xp:\n            return self.xp.zeros("),
-    ("xpnet/backend/devices.py", "arrays copied to the current device",
-     "with self.activate():\n            return self.xp.asarray(", "if self.xp:\n            return self.xp.asarray("),
     ("xpnet/backend/devices.py", "the first GPU for whichever is named",
      "cupy, f\"cuda:{index}\", cupy.cuda.Device(index)",
      "cupy, f\"cuda:{index}\", cupy.cuda.Device(0)"),
