@@ -182,6 +182,8 @@ def test_nvidias_compiler_is_asked_first() -> None:
     """A library that cannot be loaded is an error, so the variable is never ignored."""
     code = "import cupy; k = cupy.RawKernel('extern \"C\" __global__ void never_seen() {}', 'never_seen'); k.compile()"
     assert "/absent.so cannot be loaded" in output(code, CPUCUDA_NVRTC="/absent.so", CUPY_CACHE_IN_MEMORY="1").stderr
+    assert output(code).stderr == ""  # now CuPy has it in its cache
+    assert "/absent.so cannot be loaded" in output(code, CPUCUDA_NVRTC="/absent.so").stderr
 
 
 @pytest.mark.parametrize("library", ["fft", "random", "solver", "sparse"])
