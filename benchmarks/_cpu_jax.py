@@ -26,7 +26,7 @@ class Common:
         self.found: list[Any] = []
 
     def rows(self, n: int) -> np.ndarray:
-        """Give the examples of the next ``n`` updates, int32 of shape (n, size)."""
+        """Return the examples of the next ``n`` updates, int32 of shape (n, size)."""
         while len(self.order) < n:
             self.order = np.concatenate([self.order, self.job.order(self.epoch).astype(np.int32)])
             self.epoch += 1
@@ -34,7 +34,7 @@ class Common:
         return now
 
     def losses(self) -> np.ndarray:
-        """Give the losses of the last run (steps, *models)."""
+        """Return the losses of the last run (steps, *models)."""
         return np.concatenate([np.atleast_1d(np.asarray(losses)) for losses in self.found])
 
 
@@ -45,7 +45,7 @@ def batch_of(data: tuple[Any, ...], rows: Any) -> tuple[Any, Any]:
 
 
 def loss_of(parameters: dict[str, Any], x: Any, y: Any, job: Job) -> tuple[Any, dict[str, Any]]:
-    """Give the mean cross-entropy, and the batch's statistics by the names of the running ones."""
+    """Return the mean cross-entropy, and the batch's statistics by the names of the running ones."""
     batch = {}
     for k in range(1, len(job.hidden) + 2):
         x = x @ parameters[f"W{k}"] + parameters[f"b{k}"]
@@ -104,7 +104,7 @@ class Scan(Common):
         return made, time.perf_counter() - began
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give all arrays by name."""
+        """Return all arrays by name."""
         return {name: np.asarray(a) for part in self.state for name, a in part.items()}
 
 
@@ -162,7 +162,7 @@ class Equinox(Common):
         return steps, time.perf_counter() - began
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give all arrays by name."""
+        """Return all arrays by name."""
         model, norms, _ = self.state  # the model's arrays, in the modules' places
         found, k = {}, 0
         for layer in model.layers:

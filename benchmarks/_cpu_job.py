@@ -87,12 +87,12 @@ class Job:
         return self.n // self.size
 
     def rate(self, t: int) -> float:
-        """Give the learning rate of update ``t``: a triangle that starts at the lowest."""
+        """Return the learning rate of update ``t``: a triangle that starts at the lowest."""
         up = 1.0 - abs(t % (2 * self.half) / self.half - 1.0)
         return self.lowest + (self.highest - self.lowest) * up
 
     def rates(self, first: int, n: int) -> np.ndarray:
-        """Give the learning rates of ``n`` updates, as float32."""
+        """Return the learning rates of ``n`` updates, as float32."""
         return np.array([self.rate(t) for t in range(first, first + n)], np.float32)
 
     def order(self, epoch: int) -> np.ndarray:
@@ -107,7 +107,7 @@ class Job:
                 for k, shape in enumerate(shapes)]
 
     def start(self) -> dict[str, np.ndarray]:
-        """Give all trained arrays of one model as they begin."""
+        """Return all trained arrays of one model as they begin."""
         arrays: dict[str, np.ndarray] = {}
         for k, w in enumerate(self.weights(), start=1):
             arrays |= {f"W{k}": w, f"b{k}": np.zeros(w.shape[1], np.float32)}
@@ -162,7 +162,7 @@ class Data:
 
 
 def memory() -> int:
-    """Give the most bytes that this process has held."""
+    """Return the most bytes that this process has held."""
     try:
         status = Path("/proc/self/status").read_text("ascii")
         return 1024 * int(status.partition("VmHWM:")[2].split()[0])
@@ -173,7 +173,7 @@ def memory() -> int:
 
 
 def accuracy(arrays: Mapping[str, np.ndarray], data: Data, x: np.ndarray, y: np.ndarray) -> float:
-    """Give the share of images that one network gets right, with the running statistics: the same way for everyone."""
+    """Return one network's accuracy with the running statistics, computed the same way for everyone."""
     layers = sum(name.startswith("W") for name in arrays)
     right = 0
     for start in range(0, len(x), 1000):

@@ -96,12 +96,12 @@ class Plain:
         return steps, time.perf_counter() - began
 
     def losses(self) -> np.ndarray:
-        """Give the losses of the last run (steps, *models)."""
+        """Return the losses of the last run (steps, *models)."""
         found = np.array(self.found).T
         return found if self.job.models else found[:, 0]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give all arrays by name."""
+        """Return all arrays by name."""
         if not self.job.models:
             return self.members[0]
         return {name: np.stack([member[name] for member in self.members]) for name in self.members[0]}
@@ -176,17 +176,17 @@ class Pool:
         return np.take(np.concatenate(parts, axis=axis), back, axis=axis)
 
     def losses(self) -> np.ndarray:
-        """Give the losses of the last run (steps, models)."""
+        """Return the losses of the last run (steps, models)."""
         return self._joined(self._ask("losses"), 1)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give all arrays by name."""
+        """Return all arrays by name."""
         parts = self._ask("arrays")
         return {name: self._joined([part[name] for part in parts], 0) for name in parts[0]
                 if name not in ("offset1", "scale1")}
 
     def memory(self) -> int:
-        """Give the most bytes that the two processes held; the one that waits for them is not counted."""
+        """Return the most bytes that the two processes held; the one that waits for them is not counted."""
         return sum(self._ask("memory"))
 
 

@@ -20,7 +20,7 @@ class Common:
         self.found: list[float] = []
 
     def rows(self, t: int) -> np.ndarray:
-        """Give the examples of update ``t``."""
+        """Return the examples of update ``t``."""
         epoch, i = divmod(t, self.job.per_epoch)
         if epoch != self.epoch:
             self.order, self.epoch = self.job.order(epoch), epoch
@@ -36,7 +36,7 @@ class Common:
         return x, self.data.y[rows]
 
     def losses(self) -> np.ndarray:
-        """Give the losses of the last run (steps,)."""
+        """Return the losses of the last run (steps,)."""
         return np.array(self.found)
 
 
@@ -75,7 +75,7 @@ class ScikitLearn(Common):
         return steps, time.perf_counter() - began
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give all arrays by name."""
+        """Return all arrays by name."""
         W, b = self.peer.coefs_, self.peer.intercepts_
         return {f"{name}{k}": a for name, each in (("W", W), ("b", b)) for k, a in enumerate(each, start=1)}
 
@@ -166,7 +166,7 @@ class Keras(Common):
         return steps, time.perf_counter() - began
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give all arrays by name."""
+        """Return all arrays by name."""
         found = {f"{name}{k}": a for k, layer in enumerate(self.dense, start=1)
                  for name, a in zip(("W", "b"), layer.get_weights(), strict=True)}
         return found | {f"{name}{k}": a for k, layer in enumerate(self.norms, start=1)
@@ -218,7 +218,7 @@ class Thinc(Common):
         return steps, time.perf_counter() - began
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give all arrays by name."""
+        """Return all arrays by name."""
         found = {f"{name}{k}": layer.get_param(name).T for k, layer in enumerate(self.dense, start=1)
                  for name in ("W", "b")}
         for k, layer in enumerate(self.norms, start=1):
@@ -228,7 +228,7 @@ class Thinc(Common):
 
 
 def _thinc_norm(model_class: Any, width: int) -> Any:
-    """Give a layer of Thinc's kind: batch norm, then ReLU."""
+    """Return a layer of Thinc's kind: batch norm, then ReLU."""
 
     def forward(model: Any, x: np.ndarray, is_train: bool) -> tuple[np.ndarray, Any]:
         gain, n = model.get_param("G"), len(x)

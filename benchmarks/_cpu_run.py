@@ -43,7 +43,7 @@ class Peer:
 
 
 def clean(extra: dict[str, str] | None = None) -> dict[str, str]:
-    """Give the environment of a measured process: a user's, without what tunes libraries."""
+    """Return the environment of a measured process: a user's, without what tunes libraries."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(TUNING)}
     return kept | (extra or {})
 
@@ -88,7 +88,7 @@ class Worker:
         return answer
 
     def cpu(self) -> float:
-        """Give the processor seconds that the process and its children have used, or 0 where nothing tells."""
+        """Return the processor seconds that the process and its children have used, or 0 where nothing tells."""
         return _used(self.process.pid)
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ def _used(pid: int) -> float:
 
 
 def busy() -> float:
-    """Give the processor seconds that everybody on the machine has used, or 0 where nothing tells."""
+    """Return the processor seconds that everybody on the machine has used, or 0 where nothing tells."""
     try:
         user, nice, system, _, _, *others = map(int, Path("/proc/stat").read_text("ascii").split("\n")[0].split()[1:9])
     except OSError:
@@ -250,7 +250,7 @@ class Session:
 
 
 def environment_python(envs: Path) -> Any:
-    """Give the function from a group's name to its Python, once it is there."""
+    """Return the function from a group's name to its Python, once it is there."""
     def find(group: str) -> Path:
         described(envs, group)
         return interpreter(envs / group)
@@ -259,7 +259,7 @@ def environment_python(envs: Path) -> Any:
 
 
 def load_data(data: str | None) -> tuple[Data, np.ndarray, np.ndarray, str]:
-    """Give 45,000 training images, the test split, and the name of the data: CIFAR-10 from ``data``, or synthetic."""
+    """Return 45,000 training images, the test split, and the name of the data: CIFAR-10 from ``data``, or synthetic."""
     sys.path.insert(0, str(ROOT))
     from xpnet import datasets
 

@@ -17,13 +17,13 @@ from environments import ROOT, described
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """Give the median and the quartiles."""
+    """Return the median and the quartiles."""
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
     return {"median": middle, "low": low, "high": high}
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
-    """Give the median and quartiles of the ratio of two, taken round by round: what slows both cancels."""
+    """Return the median and quartiles of the ratio of two, taken round by round: what slows both cancels."""
     return summary([a / b for a, b in zip(over, under, strict=True)])
 
 
@@ -37,7 +37,7 @@ class Goal:
     at_least: float | None = None
 
     def line(self) -> list[str]:
-        """Give a row of a table: what, the goal, what was measured, the verdict."""
+        """Return a row of a table: what, the goal, what was measured, the verdict."""
         goal = self.at_most if self.at_most is not None else self.at_least
         if goal is None:
             raise ValueError(f"{self.what}: expected at_most or at_least, got neither")
@@ -47,13 +47,13 @@ class Goal:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Give a Markdown table; the first column is text, the others are numbers."""
+    """Return a Markdown table; the first column is text, the others are numbers."""
     lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
     return "\n".join([lines[0], "| --- |" + " ---: |" * (len(head) - 1), *lines[1:]])
 
 
 def middle(values: dict[str, float], digits: int = 0) -> str:
-    """Give a median with its quartiles as text."""
+    """Return a median with its quartiles as text."""
     return f"{values['median']:.{digits}f} ({values['low']:.{digits}f} to {values['high']:.{digits}f})"
 
 
@@ -70,7 +70,7 @@ def company(records: Iterable[dict[str, Any]]) -> str:
 
 
 def machine(envs: Path | None, groups: Iterable[str]) -> dict[str, Any]:
-    """Give the facts that a measurement depends on, with the versions in some environments or (None) here."""
+    """Return the facts that a measurement depends on, with the versions in some environments or (None) here."""
     def git(*what: str) -> str:
         command = ["git", "-C", str(ROOT), *what]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -96,7 +96,7 @@ def machine(envs: Path | None, groups: Iterable[str]) -> dict[str, Any]:
 
 
 def facts(found: dict[str, Any]) -> str:
-    """Give the facts as a sentence."""
+    """Return the facts as a sentence."""
     versions = sorted({f"{name} {version}" for each in found["versions"].values() for name, version in each.items()})
     changed = " with changes" if found["changed"] else ""
     return (f"Measured on {found['date']} on {found['cores']} cores of {found['cpu']}, load {found['load']:.1f} "

@@ -25,7 +25,7 @@ class Common:
         self.found: list[Any] = []
 
     def rows(self, t: int) -> Any:
-        """Give the examples of update ``t``."""
+        """Return the examples of update ``t``."""
         epoch, i = divmod(t, self.job.per_epoch)
         if epoch != self.epoch:
             self.order, self.epoch = torch.from_numpy(self.job.order(epoch)), epoch
@@ -49,12 +49,12 @@ class Common:
         return steps, time.perf_counter() - began
 
     def losses(self) -> np.ndarray:
-        """Give the losses of the last run (steps, *models)."""
+        """Return the losses of the last run (steps, *models)."""
         return torch.stack(self.found).numpy()
 
 
 def network(job: Job, *, running: bool = True) -> Any:
-    """Give the job's network with its initial weights."""
+    """Return the job's network with its initial weights."""
     layers: list[Any] = []
     for k, w in enumerate(job.weights()):
         dense = torch.nn.Linear(*w.shape)
@@ -70,7 +70,7 @@ def network(job: Job, *, running: bool = True) -> Any:
 
 
 def named(net: Any) -> dict[str, Any]:
-    """Give a network's arrays under the names of the job."""
+    """Return a network's arrays under the names of the job."""
     found: dict[str, Any] = {}
     dense = [m for m in net if isinstance(m, torch.nn.Linear)]
     norms = [m for m in net if isinstance(m, torch.nn.BatchNorm1d)]
@@ -129,17 +129,17 @@ class Eager(Common):
         return steps, time.perf_counter() - began
 
     def losses(self) -> np.ndarray:
-        """Give the losses of the last run (steps, *models)."""
+        """Return the losses of the last run (steps, *models)."""
         return torch.stack(self.found, -1).numpy() if self.job.models else self.found[0].numpy()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give all arrays by name."""
+        """Return all arrays by name."""
         each = [named(net) for net, _ in self.models]
         return {name: np.stack([one[name] for one in each]) for name in each[0]} if self.job.models else each[0]
 
 
 def forward(arrays: dict[str, Any], x: Any, job: Job) -> tuple[Any, dict[str, Any]]:
-    """Give the network's outputs, and the batch's statistics by the names of the running ones, as functions do."""
+    """Return the network's outputs, and the batch's statistics by the names of the running ones, as functions do."""
     batch = {}
     for k in range(1, len(job.hidden) + 2):
         x = linear(x, arrays[f"W{k}"], arrays[f"b{k}"])
@@ -183,7 +183,7 @@ class Compiled(Common):
         return self.compiled(self.rows(self.done), torch.tensor(self.job.rate(self.done)))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give all arrays by name."""
+        """Return all arrays by name."""
         return {name: a.numpy().T for name, a in (self.parameters | self.running).items()}
 
 
@@ -218,7 +218,7 @@ class Vmap(Common):
         return self.update(self.rows(self.done), torch.tensor(self.job.rate(self.done)))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give the trained arrays by name."""
+        """Return the trained arrays by name."""
         found, k = {}, 0
         for i, layer in enumerate(self.net):
             k += isinstance(layer, torch.nn.Linear)

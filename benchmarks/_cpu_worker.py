@@ -34,11 +34,11 @@ class Implementation(Protocol):
         ...
 
     def losses(self) -> np.ndarray | None:
-        """Give the losses of the last run, (steps, *models), or one that is their mean."""
+        """Return the losses of the last run, (steps, *models), or one that is their mean."""
         ...
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give all arrays as NumPy's."""
+        """Return all arrays as NumPy's."""
         ...
 
 
@@ -81,7 +81,7 @@ class Worker:
         return {}
 
     def tell(self, what: str) -> dict[str, Any]:
-        """Give what an implementation knows of itself, if it does; of every one, the most bytes held so far."""
+        """Return what an implementation knows of itself, if it does; of every one, the most bytes held so far."""
         if hasattr(self.peer, what):
             return {what: getattr(self.peer, what)()}
         return {"memory": memory()} if what == "memory" else {}

@@ -58,21 +58,21 @@ class Xpnet:
         return steps, self.watch.ended - self.watch.began
 
     def losses(self) -> np.ndarray:
-        """Give the losses of the last run (steps, *models)."""
+        """Return the losses of the last run (steps, *models)."""
         return np.asarray(self.trainer.history.batch_loss[-self.made :])
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give all arrays by name."""
+        """Return all arrays by name."""
         return {name: np.array(a) for name, a in self.trainer.network.arrays.items()}
 
     def evaluation(self) -> float:
-        """Give the seconds that evaluating the training data takes."""
+        """Return the seconds that evaluating the training data takes."""
         began = time.perf_counter()
         self.trainer.evaluate(self.data.x, self.data.y)
         return time.perf_counter() - began
 
     def parts(self) -> dict[str, float]:
-        """Give the microseconds of an update whose batch is there already."""
+        """Return the microseconds of an update whose batch is there already."""
         rows = self.job.order(0)[0]
         x = (self.data.x[rows].astype(np.float32) - self.data.mean) * self.data.inverse
         targets = np.eye(self.job.classes, dtype=np.float32)[self.data.y[rows]]

@@ -56,16 +56,16 @@ class Cuda:
         return event
 
     def elapsed(self, first: Any, last: Any) -> float:
-        """Give the seconds between two events that are done."""
+        """Return the seconds between two events that are done."""
         return float(self.cupy.cuda.get_elapsed_time(first, last)) / 1e3
 
     def used_bytes(self) -> int:
-        """Give the bytes of the pool that arrays hold now."""
+        """Return the bytes of the pool that arrays hold now."""
         gc.collect()
         return int(self.cupy.get_default_memory_pool().used_bytes())
 
     def pool_bytes(self) -> int:
-        """Give the bytes that the pool has from the device."""
+        """Return the bytes that the pool has from the device."""
         return int(self.cupy.get_default_memory_pool().total_bytes())
 
     @contextlib.contextmanager
@@ -85,7 +85,7 @@ class Cuda:
             pool.set_limit(size=0)
 
     def total_bytes(self) -> int:
-        """Give the device's memory in bytes."""
+        """Return the device's memory in bytes."""
         return int(self.cupy.cuda.runtime.memGetInfo()[1])
 
 

@@ -105,7 +105,7 @@ class JaxJob:
 
 
 def jax_device(section: Section, device: str) -> tuple[Any, Any]:
-    """Give JAX and its device.
+    """Return JAX and its device.
 
     Raises
     ------

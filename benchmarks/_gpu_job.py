@@ -46,41 +46,41 @@ class Job:
         return self.n // self.size
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give random uint8 images (n, inputs) and int64 labels (n,)."""
+        """Return random uint8 images (n, inputs) and int64 labels (n,)."""
         generator = np.random.default_rng(0)
         x = generator.integers(256, size=(self.n, self.inputs), dtype=np.uint8)
         return x, generator.integers(self.classes, size=self.n)
 
     def order(self, epoch: int) -> np.ndarray:
-        """Give the examples of an epoch's batches, int64 of shape (per_epoch, size)."""
+        """Return the examples of an epoch's batches, int64 of shape (per_epoch, size)."""
         return random.permutation(0, epoch, self.n)[: self.per_epoch * self.size].reshape(-1, self.size)
 
     def rates(self, first: int, n: int) -> np.ndarray:
-        """Give the learning rates of some updates."""
+        """Return the learning rates of some updates."""
         return np.array([self.schedule(t) for t in range(first, first + n)])
 
     def moments(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give each feature's mean and 1 / standard deviation, in float32."""
+        """Return each feature's mean and 1 / standard deviation, in float32."""
         starts = range(0, len(x), 1000)
         mean = sum(x[start : start + 1000].sum(axis=0, dtype=np.float64) for start in starts) / len(x)
         var = sum(((x[start : start + 1000] - mean) ** 2).sum(axis=0) for start in starts) / len(x)
         return mean.astype(np.float32), (1.0 / np.sqrt(var)).astype(np.float32)
 
     def weights(self, seed: int | list[int] = 0) -> list[np.ndarray]:
-        """Give xpnet's initial weight matrices (*models, in, out), in float32."""
+        """Return xpnet's initial weight matrices (*models, in, out), in float32."""
         widths = (self.inputs, *self.hidden, self.classes)
         shapes = list(itertools.pairwise(widths))
         return [random.normal(seed, f"W{k + 1}", shape, (2.0 / shape[0]) ** 0.5).astype(np.float32)
                 for k, shape in enumerate(shapes)]
 
     def trainer(self, device: Device, dtype: str = "float32", **options: Any) -> Trainer:
-        """Give xpnet's trainer for it."""
+        """Return xpnet's trainer for it."""
         network = xpnet.mlp(self.inputs, self.hidden, self.classes, batch_norm=True, standardize=True)
         return Trainer(network, **{"l2": self.l2, "seed": 0, "schedule": self.schedule, "batch_size": self.size,
                                    "order_seed": 0, "device": device, "dtype": dtype} | options)
 
     def reference(self, data: tuple[np.ndarray, np.ndarray], **options: Any) -> np.ndarray:
-        """Give the losses of the first updates on NumPy in float64, of shape (COMPARED, *models)."""
+        """Return the losses of the first updates on NumPy in float64, of shape (COMPARED, *models)."""
         trainer = self.trainer(Device(), "float64", **options)
         trainer.fit(*data, steps=COMPARED, evaluate_every=COMPARED, train_sample=100)
         return np.asarray(trainer.history.batch_loss)
@@ -110,7 +110,7 @@ class Clock:
     elapsed: Callable[[Any, Any], float] | None = None
 
     def time(self, run: Callable[[int], int], steps: int) -> tuple[float | None, float, int]:
-        """Give the device's seconds between events around ``run(steps)``, the host's, and the steps made."""
+        """Return the device's seconds between events around ``run(steps)``, the host's, and the steps made."""
         self.synchronize()
         began = time.perf_counter()
         first = self.mark() if self.mark else None
@@ -175,7 +175,7 @@ def add_model_steps(found: dict[str, Any], models: int) -> str:
 
 
 def xpnet_clock(device: Device) -> Clock:
-    """Give the clock of xpnet's device."""
+    """Return the clock of xpnet's device."""
     if device.name == "cpu":
         return Clock()
     cuda = Cuda(device)
@@ -183,7 +183,7 @@ def xpnet_clock(device: Device) -> Clock:
 
 
 def runner(trainer: Trainer, data: tuple[Any, Any]) -> Callable[[int], int]:
-    """Give the function that trains some updates more; each call also evaluates 100 examples, once."""
+    """Return the function that trains some updates more; each call also evaluates 100 examples, once."""
 
     def run(steps: int) -> int:
         trainer.fit(*data, steps=trainer.step + steps, evaluate_every=10**9, train_sample=100)
@@ -228,7 +228,7 @@ def imported(section: Section, name: str) -> Any:
 
 
 def sweep(models: int) -> dict[str, Any]:
-    """Give the hyper-parameters of so many models: other penalties, 16 seeds in turn."""
+    """Return the hyper-parameters of so many models: other penalties, 16 seeds in turn."""
     return {"l2": np.geomspace(1e-5, 1e-1, models).tolist(), "seed": [m % 16 for m in range(models)]}
 
 

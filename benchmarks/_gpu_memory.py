@@ -48,7 +48,7 @@ UNITS = {"bytes": 1, "byte": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1
 
 
 def sizes_in(message: str) -> list[float]:
-    """Give the numbers of bytes that a message names."""
+    """Return the numbers of bytes that a message names."""
     found = re.findall(r"(\d[\d,]*(?:\.\d+)?)\s*(bytes?|[kmgt]i?b)\b", message, flags=re.IGNORECASE)
     return [float(number.replace(",", "")) * UNITS[unit.lower()] for number, unit in found]
 

@@ -76,7 +76,7 @@ def environment(section: Section, device: str) -> None:
 
 
 def _output(*command: str) -> str | None:
-    """Give what a program prints, or None where it is not there or fails."""
+    """Return what a program prints, or None where it is not there or fails."""
     program = shutil.which(command[0])
     if program is None:
         return None
@@ -120,12 +120,12 @@ class Rounded(Device):
         return super().asarray(x, dtype, copy=copy)
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
-        """Give zeros here."""
+        """Return zeros here."""
         return super().empty(shape, self._dtype if dtype == "float64" else dtype)
 
 
 def of_case(name: str, device: Device, dtype: str) -> tuple[Results, Results]:
-    """Give the value and the gradients of an entry of the gradient check's registry."""
+    """Return the value and the gradients of an entry of the gradient check's registry."""
     f, arrays = CASES[name](Rounded(device, dtype))
     value, gradients = f(arrays)
     return {"value": to_numpy(value)}, {f"d{key}": to_numpy(g) for key, g in gradients().items()}
@@ -148,13 +148,13 @@ SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 
 def kinds() -> dict[str, tuple[Any, bool]]:
-    """Give each registered layer and loss, and whether it trains or predicts."""
+    """Return each registered layer and loss, and whether it trains or predicts."""
     losses = {name: (kind(), True) for name, kind in LOSSES.items()}
     return {**EXAMPLES, **losses, "Linear": (Linear(50), True), "Linear, 1 output": (Linear(1), True)}
 
 
 def of_layer(what: Any, train: bool, shape: str, device: Device, dtype: str) -> tuple[Results, Results]:
-    """Give everything that a layer or loss computes from the same draws: forward, and backward."""
+    """Return everything that a layer or loss computes from the same draws: forward, and backward."""
 
     def put(name: str, shape: tuple[int, ...], positive: bool = False) -> Array:
         values = random.normal(5, name, shape).astype(np.float32)  # exact in both dtypes

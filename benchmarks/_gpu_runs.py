@@ -23,12 +23,12 @@ REPORT = CyclicLR(1e-5, 1e-1, 2250)
 
 
 def architecture(network: str, inputs: int = 3072, **options: Any) -> xpnet.Sequential:
-    """Give one of the two batch-norm networks, with standardised inputs and 10 classes."""
+    """Return one of the two batch-norm networks, with standardised inputs and 10 classes."""
     return xpnet.mlp(inputs, NETWORKS[network], 10, batch_norm=True, standardize=True, **options)
 
 
 def clouds(n: int, features: int, spread: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
-    """Give float32 examples of ten clouds around random centres, and their labels."""
+    """Return float32 examples of ten clouds around random centres, and their labels."""
     generator = random.stream(1, "clouds")
     labels = np.arange(n) % 10
     centres = generator.normal(0.0, 2.0, (10, features))
@@ -43,7 +43,7 @@ def examples(section: Section, n: int = 2000) -> tuple[np.ndarray, np.ndarray]:
 
 
 def relative(got: np.ndarray, golden: np.ndarray) -> float:
-    """Give the largest difference relative to the largest value; infinite for another shape or NaN."""
+    """Return the largest difference relative to the largest value; infinite for another shape or NaN."""
     got, golden = np.asarray(got), np.asarray(golden)
     if got.shape != golden.shape or not np.isfinite(got).all():
         return float("inf")
@@ -82,7 +82,7 @@ def _train(
 
 
 def compare_states(got: Trainer, golden: Trainer, hidden: int) -> dict[str, float]:
-    """Give the largest relative differences of the losses, the parameters and the running statistics."""
+    """Return the largest relative differences of the losses, the parameters and the running statistics."""
     off = {"losses": relative(got.history.batch_loss, golden.history.batch_loss), "parameters": 0.0,
            "running statistics": 0.0}
     # Batch norm cancels the biases before it, whose gradients so are rounding noise: these stay near 0.
@@ -133,7 +133,7 @@ def _single_precision(section: Section, network: str, device: Device, steps: int
 
 
 def digest(trainer: Trainer) -> str:
-    """Give a checksum of everything that a run computed."""
+    """Return a checksum of everything that a run computed."""
     found = hashlib.sha256(np.asarray(trainer.history.batch_loss).tobytes())
     for name in sorted(trainer.arrays):
         found.update(name.encode() + np.ascontiguousarray(to_numpy(trainer.arrays[name])).tobytes())

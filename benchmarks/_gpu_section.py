@@ -77,7 +77,7 @@ class Section:
         return None if self.emulated else value
 
     def left(self) -> float:
-        """Give the seconds left of the budget."""
+        """Return the seconds left of the budget."""
         return self.budget - (time.time() - self.started)
 
     def check(self, name: str, value: float, limit: float) -> bool:

@@ -46,7 +46,7 @@ class TorchJob:
 
 
 def eager_step(task: TorchJob, loss_of: Callable[[Any], Any]) -> Callable[[], Any]:
-    """Give a step as PyTorch's own optimiser makes it; its weight decay is added to the gradient as 2 * l2 * W."""
+    """Return a step as PyTorch's own optimiser makes it; its weight decay is added to the gradient as 2 * l2 * W."""
     optimizer = task.torch.optim.SGD(
         [{"params": task.weights, "weight_decay": 2.0 * task.job.l2}, {"params": task.others}], lr=0.0,
         fused=task.device.type == "cuda" or None,
@@ -67,7 +67,7 @@ def eager_step(task: TorchJob, loss_of: Callable[[Any], Any]) -> Callable[[], An
 
 
 def graph_step(task: TorchJob) -> Callable[[], Any]:
-    """Give a step as one captured CUDA graph: which batch and which rate are counters on the device."""
+    """Return a step as one captured CUDA graph: which batch and which rate are counters on the device."""
     torch, job, device = task.torch, task.job, task.device
     period = 2 * job.schedule.step_size
     rates = torch.from_numpy(job.rates(0, period).astype(np.float32)).to(device)

@@ -72,12 +72,12 @@ print(json.dumps({"python": platform.python_version(), "versions": versions, "si
 
 
 def default_place() -> Path:
-    """Give the directory in which the environments are where none is named."""
+    """Return the directory in which the environments are where none is named."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xpnet-benchmarks"
 
 
 def interpreter(place: Path) -> Path:
-    """Give an environment's Python."""
+    """Return an environment's Python."""
     return place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
@@ -127,7 +127,7 @@ def make(group: str, envs: Path, base: str, torch: str) -> dict[str, Any]:
 
 
 def described(envs: Path, group: str) -> dict[str, Any]:
-    """Give an environment's description.
+    """Return an environment's description.
 
     Raises
     ------

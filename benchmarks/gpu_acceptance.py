@@ -146,7 +146,7 @@ def run_child(
 
 
 def chosen(only: str | None, cpu: bool) -> list[Plan]:
-    """Give the sections to run; the environment always is one.
+    """Return the sections to run; the environment always is one.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def chosen(only: str | None, cpu: bool) -> list[Plan]:
 
 
 def default_path(device: str) -> Path:
-    """Give the report's place: date and device."""
+    """Return the report's place: date and device."""
     slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-") or "unknown"
     return HERE / "results" / f"{datetime.date.today().isoformat()}-{slug}.json"
 

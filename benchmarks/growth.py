@@ -61,12 +61,12 @@ in which the images' moments are found.
 
 
 def pages(what: str) -> int:
-    """Give an entry of this process's memory, in bytes."""
+    """Return an entry of this process's memory, in bytes."""
     return 1024 * int(Path("/proc/self/status").read_text("ascii").partition(f"{what}:")[2].split()[0])
 
 
 def forget_peak() -> None:
-    """Give freed memory back, and let the peak start anew."""
+    """Return freed memory back, and let the peak start anew."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -146,7 +146,7 @@ def measured(**what: Any) -> dict[str, Any]:
 def arithmetic(
     hidden: Sequence[int], size: int, inputs: int = INPUTS, classes: int = CLASSES
 ) -> tuple[float, float]:
-    """Give the operations in an update's matrix products, and the bytes that it must hold at the least."""
+    """Return the operations in an update's matrix products, and the bytes that it must hold at the least."""
     widths = [inputs, *hidden, classes]
     products = [a * b for a, b in itertools.pairwise(widths)]
     weights = sum(products) + sum(widths[1:]) + 2 * sum(hidden)
@@ -154,13 +154,13 @@ def arithmetic(
 
 
 def slopes(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """Give the slope of log y against log x: fitted to all points, and between the last two."""
+    """Return the slope of log y against log x: fitted to all points, and between the last two."""
     logs = np.log(np.asarray(x, float)), np.log(np.maximum(np.asarray(y, float), 1.0))
     return float(np.polyfit(*logs, 1)[0]), float((logs[1][-1] - logs[1][-2]) / (logs[0][-1] - logs[0][-2]))
 
 
 def series(points: dict[str, dict[str, Any]], name: str) -> str:
-    """Give the table of a series."""
+    """Return the table of a series."""
     values = [float(value) for value in points]
     rows = [[value, middle(summary(p["us"])), f"{p['training'] / 1e6:.1f}", f"{p['process'] / 1e6:.0f}"]
             for value, p in points.items()]

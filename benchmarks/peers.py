@@ -90,7 +90,7 @@ NOTES = """
 
 
 def import_times(libraries: dict[str, str], envs: Path, rounds: int = 7) -> dict[str, dict[str, float]]:
-    """Give the seconds that importing each library (by name, with its group) takes, in fresh processes in turn."""
+    """Return the seconds that importing each library (by name, with its group) takes, in fresh processes in turn."""
     found: dict[str, list[float]] = {name: [] for name in libraries}
     for turn in range(rounds + 1):
         for name, group in libraries.items():
@@ -105,7 +105,7 @@ def import_times(libraries: dict[str, str], envs: Path, rounds: int = 7) -> dict
 
 def final_accuracy(session: Session, peer: Peer, hidden: Sequence[int], batch_norm: bool,
                    test: tuple[np.ndarray, np.ndarray], steps: int = 9000) -> float:
-    """Give the test accuracy after two cycles of the report's rate, evaluated by the same code for everyone."""
+    """Return the test accuracy after two cycles of the report's rate, evaluated by the same code for everyone."""
     job = Job(tuple(hidden), batch_norm, lowest=1e-5, highest=1e-1, half=steps // 4)
     worker, out = Worker(peer, session.python(peer.group), session.place / "accuracy.log"), session.place / "final.npz"
     try:
@@ -119,7 +119,7 @@ def final_accuracy(session: Session, peer: Peer, hidden: Sequence[int], batch_no
 
 
 def goals(found: dict[str, Any]) -> list[Goal]:
-    """Give the goals that the measurements reach or miss."""
+    """Return the goals that the measurements reach or miss."""
     said = []
     for network, limit, ahead in (("H3+BN", 1.6, 1.6), ("H9+BN", 2.0, 1.4)):
         timed = {name: r["rounds"] for name, r in found["networks"].get(network, {}).items() if r.get("rounds")}
@@ -186,7 +186,7 @@ def write(found: dict[str, Any], out: Path) -> None:
 
 
 def _costs(found: dict[str, Any], name: str, record: dict[str, Any]) -> list[str]:
-    """Give the cells of an implementation's start, memory, import, size and accuracy."""
+    """Return the cells of an implementation's start, memory, import, size and accuracy."""
     library = next(p.library for p in PEERS if p.name == name)
     seconds, size = found["imports"].get(library), found["sizes"].get(library)
     spared = found["sizes"].get(f"{library} without matplotlib")

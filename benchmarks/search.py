@@ -68,7 +68,7 @@ As ratios, round by round: how many times as fast is `GridSearch`?
 
 
 def data(n: int, features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give images of ten classes, in grey levels 0 to 1: a pattern for each class, moved, scaled, and noisy."""
+    """Return images of ten classes, in grey levels 0 to 1: a pattern for each class, moved, scaled, and noisy."""
     draw = np.random.default_rng(0)
     y = draw.integers(10, size=n)
     patterns = draw.uniform(size=(10, features))
@@ -79,7 +79,7 @@ def data(n: int, features: int) -> tuple[np.ndarray, np.ndarray]:
 def methods(
     case: str, made: tuple[int, int, tuple[int, ...], int], dtype: str = "float32"
 ) -> dict[str, Callable[[], Any]]:
-    """Give functions that search, by name; each gives the fitted search."""
+    """Return functions that search, by name; each gives the fitted search."""
     n, features, hidden, epochs = made
     x, y = data(n, features)
     x = x.astype(dtype)
@@ -107,7 +107,7 @@ def methods(
 
 
 def apart(mine: Any, theirs: Any) -> float:
-    """Give how far the scores of two searches lie apart, which have to rank alike.
+    """Return how far the scores of two searches lie apart, which have to rank alike.
 
     Raises
     ------

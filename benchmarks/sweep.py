@@ -63,13 +63,13 @@ interleaved rounds.
 
 
 def own(timed: dict[str, Any]) -> str | None:
-    """Give the faster of xpnet's variants."""
+    """Return the faster of xpnet's variants."""
     there = [name for name in OWN if timed.get(name, {}).get("rounds")]
     return min(there, key=lambda name: summary(timed[name]["rounds"])["median"], default=None)
 
 
 def goals(networks: dict[str, dict[str, Any]]) -> list[Goal]:
-    """Give the goals that the measurements reach or miss."""
+    """Return the goals that the measurements reach or miss."""
     said = []
     for network, each in networks.items():
         timed = {name: r for name, r in each.get("8", {}).items() if r.get("rounds")}
@@ -98,7 +98,7 @@ def goals(networks: dict[str, dict[str, Any]]) -> list[Goal]:
 
 
 def bend(memory: dict[int, int]) -> float:
-    """Give how far the memory lies from a line in the number of models, at worst, as a share of its growth."""
+    """Return how far the memory lies from a line in the number of models, at worst, as a share of its growth."""
     models, held = np.array(list(memory), float), np.array(list(memory.values()), float)
     fitted = np.polyval(np.polyfit(models, held, 1), models)
     return float(abs(held - fitted).max() / max(np.ptp(held), 1.0))

@@ -68,7 +68,7 @@ is in that time.
 
 
 def reproduce(python: Path, data: str | None, room: Path) -> tuple[float, dict[str, int]]:
-    """Give the seconds that the reproduction takes, and the updates of each network by its name in ``NETWORKS``."""
+    """Return the seconds that the reproduction takes, and the updates of each network by its name in ``NETWORKS``."""
     counts, options = room / "counts.json", ["--out", str(room / "report"), "--data", data or "synthetic"]
     began = time.perf_counter()
     subprocess.run([python, "-c", COUNTING, str(ROOT), str(counts), *options], check=True, env=clean(), cwd=room,

@@ -28,7 +28,7 @@ def copy() -> None:
 
 
 def arguments(config: dict[str, Any], variables: dict[str, Any]) -> list[str]:
-    """Give the command line that an example is run with."""
+    """Return the command line that an example is run with."""
     variables["example_globals"]["__doc__"] = "An example."  # which Sphinx-Gallery took out, to show it as text
     return ["--quick", "--out", "out"]
 

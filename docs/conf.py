@@ -92,7 +92,7 @@ class Help(Directive):
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Give it as it is."""
+        """Return it as it is."""
         parser: Any = _parser()
         if self.arguments:
             parser = parser._subparsers._group_actions[0].choices[self.arguments[0]]

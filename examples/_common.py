@@ -82,29 +82,29 @@ class Runs:
     sweep: xpnet.Sweep
 
     def measure(self, split: str) -> dict[str, np.ndarray]:
-        """Give loss, cost and accuracy on a split, each of shape (values, seeds)."""
+        """Return loss, cost and accuracy on a split, each of shape (values, seeds)."""
         found = self.sweep.evaluate(*getattr(self.job.data, split))
         return {name: np.reshape(v, (-1, self.job.seeds)) for name, v in found.items()}
 
     def column(self, name: str, value: int) -> np.ndarray:
-        """Give a column of the histories of one value, of shape (rows, seeds)."""
+        """Return a column of the histories of one value, of shape (rows, seeds)."""
         first = value * self.job.seeds
         return np.stack([h[name] for h in self.sweep.histories[first : first + self.job.seeds]], axis=-1)
 
     def curves(self, value: int = 0) -> dict[str, Any]:
-        """Give the columns of the history of one value, as lists: the mean over the seeds."""
+        """Return the columns of the history of one value, as lists: the mean over the seeds."""
         columns = self.sweep.histories[0].columns
         return {"steps": columns["step"].tolist(), **{
             name: self.column(name, value).mean(axis=-1).tolist()
             for name in columns if name.startswith(("train_", "validation_"))}}
 
     def roughness(self, column: str, value: int = 0) -> np.ndarray:
-        """Give each seed's mean absolute second difference of a column: 0 for a straight line."""
+        """Return each seed's mean absolute second difference of a column: 0 for a straight line."""
         return np.abs(np.diff(self.column(column, value), n=2, axis=0)).mean(axis=0)
 
 
 def options(job: Job, *, cycles: int = 2, points: int = 1) -> dict[str, Any]:
-    """Give what all sweeps share: data, length, and how often they are evaluated."""
+    """Return what all sweeps share: data, length, and how often they are evaluated."""
     steps = cycles * 2 * job.step_size
     return {"x": job.data.train.x, "y": job.data.train.y, "validation": job.data.validation, "steps": steps,
             "evaluate_every": max(1, steps // points), "train_sample": len(job.data.validation.y),
@@ -124,7 +124,7 @@ def train(
 
 
 def by_seed(name: str, values: Any) -> dict[str, Any]:
-    """Give a number's mean over the seeds, and with several seeds each one's and the mean's 95 % margin."""
+    """Return a number's mean over the seeds, and with several seeds each one's and the mean's 95 % margin."""
     values = np.asarray(values, dtype=float).ravel()
     spread = {f"{name}_margin": interval(values).margin, f"{name}_by_seed": values.tolist()} if values.size > 1 else {}
     return {name: float(values.mean()), **spread}
@@ -139,7 +139,7 @@ class Options(argparse.ArgumentParser):
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
-    """Give the options that all examples take."""
+    """Return the options that all examples take."""
     parser = Options(description=(description or "").splitlines()[0])
     parser.add_argument("--data", metavar="DIR", help="CIFAR-10: a directory or archive, or 'synthetic'; by default "
                         "CIFAR-10 where it is found, else the embedded synthetic images")
@@ -176,7 +176,7 @@ def make_job(arguments: argparse.Namespace) -> Job:
 
 
 def describe(job: Job) -> dict[str, Any]:
-    """Give the keys ``environment`` and ``data`` of the results."""
+    """Return the keys ``environment`` and ``data`` of the results."""
     environment = {
         "xpnet": xpnet.__version__, "python": platform.python_version(), "numpy": np.__version__,
         "platform": platform.platform(), "cores": os.cpu_count(), "device": job.device.name, "seed": job.seed,

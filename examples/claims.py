@@ -20,12 +20,12 @@ CHANCE, NEAR = 0.10, 0.01  # ten balanced classes; how near to chance counts as 
 
 
 def values(row: dict[str, Any], name: str) -> np.ndarray:
-    """Give a number of a row for each seed."""
+    """Return a number of a row for each seed."""
     return np.asarray(row.get(f"{name}_by_seed", [row[name]]))
 
 
 def difference(better: np.ndarray, worse: np.ndarray) -> tuple[float, float, str]:
-    """Give the mean difference, paired by seed, its 95 % margin (NaN from one seed), and both in words."""
+    """Return the mean difference, paired by seed, its 95 % margin (NaN from one seed), and both in words."""
     found = paired(better, worse)
     if np.isnan(found.margin):
         return found.mean, found.margin, f"difference {found.mean:+.3g} from one seed (--seeds K gives an interval)"
@@ -35,7 +35,7 @@ def difference(better: np.ndarray, worse: np.ndarray) -> tuple[float, float, str
 
 
 def points(better: np.ndarray, worse: np.ndarray, images: int) -> tuple[float, float, str]:
-    """Give the difference of two test accuracies in points; one seed's margin is that of the test images."""
+    """Return the difference of two test accuracies in points; one seed's margin is that of the test images."""
     mean, margin, told = difference(100 * better, 100 * worse)
     if np.isnan(margin):
         margin = 196 * float(np.sqrt((better * (1 - better) + worse * (1 - worse)) / images)[0])
@@ -65,7 +65,7 @@ def verdict(claim: str, reported: str, measured: str, holds: bool | None, remark
 
 
 def judge(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give a row per claim that the results allow to judge."""
+    """Return a row per claim that the results allow to judge."""
     faithful = results["data"]["name"] == "CIFAR-10" and not results["environment"]["quick"]
     rows = []
     if "gradient_check" in results:

@@ -86,17 +86,17 @@ def page(job: Job, results: dict[str, Any]) -> Page:
 
 
 def percents(columns: list[str]) -> dict[str, str]:
-    """Give the formats of accuracies."""
+    """Return the formats of accuracies."""
     return {words(name): ACCURACY for name in columns if "accuracy" in name}
 
 
 def words(name: str) -> str:
-    """Give a key of the results as a heading."""
+    """Return a key of the results as a heading."""
     return name.replace("_", " ")
 
 
 def cells(row: dict[str, Any], columns: list[str]) -> list[Any]:
-    """Give a row's numbers, with the margin over seeds where there is one."""
+    """Return a row's numbers, with the margin over seeds where there is one."""
     return [(row[name], row.get(f"{name}_margin")) for name in columns]
 
 

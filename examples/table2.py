@@ -19,7 +19,7 @@ BEST, MARGIN = 3, 0.3  # the report's fine interval is that of its best three dr
 
 
 def rows(found: xpnet.Sweep) -> list[dict[str, Any]]:
-    """Give log10 lambda and the validation accuracies, best first."""
+    """Return log10 lambda and the validation accuracies, best first."""
     return [{"log10_lambda": math.log10(row["l2"]),
              **by_seed("validation_accuracy", found.values("validation_accuracy", l2=row["l2"]))}
             for row in found.table()]

@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("xpnet")
 
 
 def names_in(variable: str) -> list[str]:
-    """Give the backends that an environment variable names."""
+    """Return the backends that an environment variable names."""
     names = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
     known = (*ALL, *PACKAGES) if variable == "XPNET_REQUIRE" else ALL
     unknown = [name for name in names if name not in known]
@@ -54,7 +54,7 @@ def optional(name: str) -> Any:
 
 @functools.cache
 def backends() -> tuple[dict[str, Device], dict[str, str]]:
-    """Give the devices to test by backend, and the reasons why others are left out."""
+    """Return the devices to test by backend, and the reasons why others are left out."""
     asked, required = names_in("XPNET_BACKENDS"), names_in("XPNET_REQUIRE")
     needed = {*(asked or ALWAYS), *(name for name in required if name in ALL)}
     devices, left_out = {}, {}
@@ -111,11 +111,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> Device:
-    """Give the device of one backend."""
+    """Return the device of one backend."""
     return backends()[0][request.param]
 
 
 @pytest.fixture(scope="session")
 def xp(device: Device) -> Any:
-    """Give the namespace of one backend."""
+    """Return the namespace of one backend."""
     return device.xp

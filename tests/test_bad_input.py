@@ -34,12 +34,12 @@ PLAIN = mlp(6, [8, 5], 3)
 
 
 def make(network: Any = RICH, **options: Any) -> Trainer:
-    """Give a trainer of small batches."""
+    """Return a trainer of small batches."""
     return Trainer(network, **{"batch_size": 16, "schedule": 0.05, **options})
 
 
 def trained(device: Device | None = None, network: Any = RICH, n: int = 60, **options: Any) -> Trainer:
-    """Give a trainer after a few updates."""
+    """Return a trainer after a few updates."""
     trainer = make(network, **options)
     trainer.fit(*blobs(device or Device(), n), steps=12)
     return trainer

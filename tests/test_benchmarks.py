@@ -98,7 +98,7 @@ def test_data_come_back_from_disk_as_they_were(data: Data, tmp_path: Path) -> No
 
 
 def judged(job: Job, data: Data, change: Callable[[Any], None] | None = None, **other: Any) -> list[str]:
-    """Give what the check finds wrong with the plain step in float32, or with one that does another job."""
+    """Return what the check finds wrong with the plain step in float32, or with one that does another job."""
     peer = _cpu_numpy.Plain(dataclasses.replace(job, **other), data)
     peer.run(COMPARED)
     arrays, losses = dict(peer.arrays()), peer.losses()
@@ -168,7 +168,7 @@ class Gone:
 
 
 def wrong(place: Path, name: str) -> Peer:
-    """Give an implementation that must fail."""
+    """Return an implementation that must fail."""
     (place / "wrong.py").write_text(WRONG, "utf-8")
     return Peer(name.lower(), "", f"wrong:{name}", extra={"PYTHONPATH": str(place)})
 
@@ -276,7 +276,7 @@ def test_tables_are_markdown() -> None:
 
 
 def record(*us: float, **more: Any) -> dict[str, Any]:
-    """Give what measuring an implementation gives."""
+    """Return what measuring an implementation gives."""
     return {"rounds": list(us), "memory": 2e8, "first_seconds": 1.0,
             "waiting": [0.01] * len(us), "strangers": [0.02] * len(us),
             "check": {"passed": True, "wrong": []}} | more

@@ -210,7 +210,7 @@ def test_files_and_pictures_exist() -> None:
 
 
 def commands(pages: Sequence[Path] = PAGES) -> list[str]:
-    """Give the command lines of xpnet in the README and the docs."""
+    """Return the command lines of xpnet in the README and the docs."""
     return [line for path in pages for line in re.findall(r"^    (xpnet .*)$", path.read_text("utf-8"), re.MULTILINE)]
 
 
@@ -264,7 +264,7 @@ PUBLIC = ("datasets", "estimators", "intervals", "nn.formats.convert", "nn.forma
 
 
 def documented() -> list[str]:
-    """Give what the reference lists, each as its full name."""
+    """Return what the reference lists, each as its full name."""
     found = []
     for path in (DOCS / "reference").glob("*.rst"):
         module = ""
@@ -280,7 +280,7 @@ def documented() -> list[str]:
 
 
 def resolve(name: str) -> Any:
-    """Give what a full name stands for."""
+    """Return what a full name stands for."""
     with contextlib.suppress(ModuleNotFoundError):
         if name != "xpnet.sweep":  # the function, which hides the module
             return importlib.import_module(name)

@@ -38,7 +38,7 @@ HOST = {
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
-    """Give the packages that a module imports, at its top or anywhere in it."""
+    """Return the packages that a module imports, at its top or anywhere in it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -51,7 +51,7 @@ def imports(tree: ast.Module) -> Iterator[str]:
 
 
 def allowed(path: Path) -> set[str]:
-    """Give the array libraries that a file may import."""
+    """Return the array libraries that a file may import."""
     name = path.relative_to(PACKAGE).as_posix()
     if name in ROOM:
         return {"numpy", "cupy", "array_api_compat", "importlib, called"}
@@ -112,7 +112,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
 def started(
     device: Device, models: str, optimizer: Optimizer, dtype: str = "float32"
 ) -> tuple[Trainer, Callable[[], Any]]:
-    """Give a trainer that has begun, and a function that makes one update of it."""
+    """Return a trainer that has begun, and a function that makes one update of it."""
     rich = models != "plain"
     network = mlp(6, [5, 4], 3, batch_norm=rich, dropout=0.2 if rich else 0.0)
     trainer = Trainer(network, optimizer=optimizer, dtype=dtype, batch_size=16, **MODELS[models])

@@ -23,12 +23,12 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf
 
 
 def name_of(requirement: str) -> str:
-    """Give the normalised name of what a requirement asks for."""
+    """Return the normalised name of what a requirement asks for."""
     return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
 
 
 def bounds(requirements: list[str], operator: str) -> dict[str, str]:
-    """Give the version after ``operator`` of each plain requirement, without wildcards and trailing zeros."""
+    """Return the version after ``operator`` of each plain requirement, without wildcards and trailing zeros."""
     found = {}
     for requirement in requirements:
         name, _, version = requirement.partition(operator)

@@ -40,7 +40,7 @@ class Reader(Validator):
 
 
 def listed() -> Iterator[tuple[str, Any]]:
-    """Give what the pages of the reference list, each with the name under which it is defined."""
+    """Return what the pages of the reference list, each with the name under which it is defined."""
     for page in sorted(REFERENCE.glob("*.rst")):
         module: Any = None
         for line in page.read_text("utf-8").splitlines():
@@ -54,7 +54,7 @@ def listed() -> Iterator[tuple[str, Any]]:
 
 
 def protocols(kind: type) -> list[type]:
-    """Give the protocols beside a class, such as what losses have in common."""
+    """Return the protocols beside a class, such as what losses have in common."""
     beside = vars(sys.modules[kind.__module__]).values()
     return [other for other in beside if getattr(other, "_is_protocol", False) and other is not kind]
 
@@ -69,7 +69,7 @@ def members(thing: Any, pages: dict[str, Any]) -> dict[str, Any]:
 
 
 def public() -> dict[str, bool]:
-    """Give every public name, and whether a base class or protocol has it too."""
+    """Return every public name, and whether a base class or protocol has it too."""
     found, pages = {}, dict(listed())
     for name, thing in pages.items():
         found[name] = bool(getattr(thing, "_is_protocol", False))

@@ -116,7 +116,7 @@ training goes on.
 
 
 def table(header: list[str], rows: list[list[Any]]) -> str:
-    """Give a table in Markdown."""
+    """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
@@ -240,7 +240,7 @@ def timed(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def summed(costs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Give the medians over all timed rounds."""
+    """Return the medians over all timed rounds."""
     plain, kept = (np.asarray([t for cost in costs for t in cost["times"][name]]) for name in ("plain", "kept"))
     low, middle, high = (float(v) for v in np.quantile(kept / plain - 1, (0.25, 0.5, 0.75)))
     return {"plain": float(np.median(plain)), "kept": float(np.median(kept)), "overhead": middle, "low": low,
@@ -294,7 +294,7 @@ def _does(name: str) -> str:
 
 
 def page(found: dict[str, Any], arguments: argparse.Namespace) -> str:
-    """Give the page of all parts."""
+    """Return the page of all parts."""
     of = {kind: [value for part, value in found.items() if part.split("-")[0] == kind]
           for kind in ("kills", "fuzz", "cost")}
     merged: dict[str, list[Any]] = {}

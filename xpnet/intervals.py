@@ -36,7 +36,7 @@ class Interval(NamedTuple):
 
 
 def student_cdf(t: float, df: int) -> float:
-    """Give the probability of a value below ``t`` under Student's t with ``df`` degrees of freedom.
+    """Return the probability of a value below ``t`` under Student's t with ``df`` degrees of freedom.
 
     The finite series for whole degrees of freedom: Abramowitz and Stegun, "Handbook of mathematical
     functions", 1964, equations 26.7.3 and 26.7.4. Its error is about 1e-16, so smaller tails are 0.
@@ -77,7 +77,7 @@ def student_cdf(t: float, df: int) -> float:
 
 @functools.cache
 def student_quantile(p: float, df: int) -> float:
-    """Give the value below which Student's t with ``df`` degrees of freedom lies with probability ``p``.
+    """Return the value below which Student's t with ``df`` degrees of freedom lies with probability ``p``.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def _mean(numbers: Sequence[float]) -> float:
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Give mean, deviation and confidence interval of independent values (one per seed).
+    """Return mean, deviation and confidence interval of independent values (one per seed).
 
     Parameters
     ----------

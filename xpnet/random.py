@@ -18,7 +18,7 @@ __all__ = ["normal", "permutation", "stream", "uniform"]
 
 
 def stream(seed: int, purpose: str, counter: int = 0) -> np.random.Generator:
-    """Give the generator that belongs to ``(seed, purpose, counter)``.
+    """Return the generator that belongs to ``(seed, purpose, counter)``.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def stream(seed: int, purpose: str, counter: int = 0) -> np.random.Generator:
 
 
 def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
-    """Give the order in which epoch ``epoch`` visits ``n`` examples, as int64 of shape (n,).
+    """Return the order in which epoch ``epoch`` visits ``n`` examples, as int64 of shape (n,).
 
     Parameters
     ----------

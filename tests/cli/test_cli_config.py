@@ -27,7 +27,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Give the place of a file of options."""
+    """Return the place of a file of options."""
     return tmp_path / "options.toml"
 
 
@@ -38,7 +38,7 @@ def parser(command: str) -> argparse.ArgumentParser:
 
 
 def resolved(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    """Give what ``--dry-run`` prints, read."""
+    """Return what ``--dry-run`` prints, read."""
     assert main([*arguments, "--dry-run"]) == 0
     return tomllib.loads(capsys.readouterr().out)
 

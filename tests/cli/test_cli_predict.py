@@ -29,7 +29,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Give the directories of a run, a sweep and a search in two rounds."""
+    """Return the directories of a run, a sweep and a search in two rounds."""
     place = tmp_path_factory.mktemp("runs")
     found = {"train": place / "run", "sweep": place / "sweep", "search": place / "search"}
     with pytest.MonkeyPatch.context() as patched:
@@ -44,7 +44,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> str:
-    """Give a file of four images."""
+    """Return a file of four images."""
     np.save(tmp_path / "x.npy", X)
     return str(tmp_path / "x.npy")
 

@@ -48,7 +48,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, number: int = signal.SIG
 
 
 def files(run: Path) -> dict[str, bytes]:
-    """Give what a run wrote, its configuration apart."""
+    """Return what a run wrote, its configuration apart."""
     return {name: (run / name).read_bytes() for name in ("network.safetensors", "history.jsonl", "curves.png")}
 
 
@@ -171,7 +171,7 @@ def test_more_images_than_memory(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Give the parser of ``xpnet train``."""
+    """Return the parser of ``xpnet train``."""
     found = _parser().parse_args(["train"]).parser
     assert isinstance(found, argparse.ArgumentParser)
     return found

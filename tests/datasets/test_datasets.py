@@ -48,24 +48,24 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def batch(k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the images and labels of batch k."""
+    """Return the images and labels of batch k."""
     rng = np.random.default_rng(k)
     return rng.integers(0, 256, (ROWS, 3072), np.uint8), rng.integers(0, 10, ROWS)
 
 
 def binary(k: int) -> bytes:
-    """Give batch k in the binary layout."""
+    """Return batch k in the binary layout."""
     x, y = batch(k)
     return np.column_stack([y.astype(np.uint8), x]).tobytes()
 
 
 def short(text: bytes) -> bytes:
-    """Give the opcode by which Python 2 wrote a short byte string."""
+    """Return the opcode by which Python 2 wrote a short byte string."""
     return b"U" + struct.pack("B", len(text)) + text
 
 
 def pickled(k: int, module: bytes = b"numpy.core.multiarray", shape: tuple[int, int] | None = None) -> bytes:
-    """Give batch k as Python 2 pickled the official batches."""
+    """Return batch k as Python 2 pickled the official batches."""
     x, y = batch(k)
     shape = shape or x.shape
     return b"".join([
@@ -79,7 +79,7 @@ def pickled(k: int, module: bytes = b"numpy.core.multiarray", shape: tuple[int, 
 
 
 def resaved(k: int, protocol: int) -> bytes:
-    """Give batch k as Python 3 pickles it."""
+    """Return batch k as Python 3 pickles it."""
     x, y = batch(k)
     return pickle.dumps({"labels": [int(v) for v in y], "data": x}, protocol=protocol)
 
@@ -94,7 +94,7 @@ def write(folder: Path, layout: Any, content: Callable[[int], bytes] | None = No
 
 
 def member(name: str, data: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
-    """Give a member for :func:`archive`."""
+    """Return a member for :func:`archive`."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
     for field, value in fields.items():
@@ -103,7 +103,7 @@ def member(name: str, data: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo
 
 
 def batches(layout: Any) -> list[tuple[tarfile.TarInfo, bytes]]:
-    """Give the six members of a layout."""
+    """Return the six members of a layout."""
     content = binary if layout is BINARY else pickled
     return [member(f"{layout.folder}/{name}", content(k)) for k, name in enumerate(layout.batches)]
 
@@ -240,7 +240,7 @@ def test_validation_may_be_nothing_or_everything(tmp_path: Path, validation: int
 
 
 def peak(function: Callable[[], Any]) -> int:
-    """Give the most bytes that were reserved at once while ``function`` ran."""
+    """Return the most bytes that were reserved at once while ``function`` ran."""
     tracemalloc.start()
     try:
         function()
@@ -439,7 +439,7 @@ def test_damaged_archives_raise_data_errors_only(tmp_path_factory: pytest.TempPa
 
 @functools.cache
 def plain_tar() -> bytes:
-    """Give an archive of the binary layout, not compressed."""
+    """Return an archive of the binary layout, not compressed."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for info, content in batches(BINARY):
@@ -466,7 +466,7 @@ class Call:
 
 
 def hostile(name: str, path: str) -> bytes:
-    """Give a pickle that would create the file ``path``, or take much memory or time."""
+    """Return a pickle that would create the file ``path``, or take much memory or time."""
     command = f"echo > {path}"
     calls: dict[str, Callable[[], bytes]] = {
         "system": lambda: pickle.dumps({"labels": Call(os.system, command)}, 2),

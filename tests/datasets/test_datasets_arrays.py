@@ -223,7 +223,7 @@ def test_arrays_that_take_too_much_memory(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
-    """Give a run on arrays whose classes have names, begun beside them."""
+    """Return a run on arrays whose classes have names, begun beside them."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path, y=NAMES)
     assert main(["train", "--data", "mine.npz", "--hidden", "8", "--steps", "40", "--lr", "0.3", "--batch-size", "20",

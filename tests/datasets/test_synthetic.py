@@ -16,7 +16,7 @@ PINNED_LABELS = [8, 1, 4, 9, 3, 6, 0, 5, 7, 2]
 
 
 def imbalance(labels: np.ndarray) -> int:
-    """Give the difference between the largest and the smallest class."""
+    """Return the difference between the largest and the smallest class."""
     counts = np.bincount(labels, minlength=10)
     return int(counts.max() - counts.min())
 
@@ -84,7 +84,7 @@ def test_a_size_or_seed_that_is_no_integer_is_refused() -> None:
 
 
 def accuracy(features: np.ndarray, labels: np.ndarray, train: int) -> float:
-    """Give the test accuracy of a ridge regression on one-hot labels, fitted to the first ``train`` rows."""
+    """Return the test accuracy of a ridge regression on one-hot labels, fitted to the first ``train`` rows."""
     x = np.hstack([features, np.ones((len(features), 1))])
     targets = np.eye(10)[labels[:train]] - 0.1
     gram = x[:train].T @ x[:train] + 0.3 * train * np.eye(x.shape[1])

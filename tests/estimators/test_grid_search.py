@@ -25,7 +25,7 @@ SMALL = {"hidden_layer_sizes": (6,), "max_iter": 8, "n_iter_no_change": 8, "lear
 
 
 def alone(search: GridSearch, x: Any, y: Any) -> np.ndarray:
-    """Give the scores (candidates, folds) of each candidate fitted alone, as a plain grid search has them."""
+    """Return the scores (candidates, folds) of each candidate fitted alone, as a plain grid search has them."""
     host, strata = to_numpy(x), to_numpy(y).tolist() if isinstance(search.estimator, MLPClassifier) else None
     numbers = np.asarray(folds(len(host), search.cv, strata))
     device, rows = Device.of(x), []
@@ -42,7 +42,7 @@ def alone(search: GridSearch, x: Any, y: Any) -> np.ndarray:
 
 
 def table(search: GridSearch) -> np.ndarray:
-    """Give the scores (candidates, folds) that a search found."""
+    """Return the scores (candidates, folds) that a search found."""
     return np.stack([search.cv_results_[f"split{k}_test_score"] for k in range(search.n_splits_)], axis=1)
 
 
@@ -246,7 +246,7 @@ class Halves:
     """A splitter: the first half and the second, once as indices and once as masks."""
 
     def split(self, x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
-        """Give two splits."""
+        """Return two splits."""
         first = np.arange(len(y)) % 2 == 0
         yield first.nonzero()[0], (~first).nonzero()[0]
         yield ~first, first

@@ -27,17 +27,17 @@ SHORT = {"hidden_layer_sizes": (8,), "max_iter": 30, "n_iter_no_change": 30, "le
 
 
 def classifier(**params: Any) -> MLPClassifier:
-    """Give a small classifier that makes all its passes."""
+    """Return a small classifier that makes all its passes."""
     return MLPClassifier(**{**SHORT, **params})
 
 
 def regressor(**params: Any) -> MLPRegressor:
-    """Give a small regressor that makes all its passes."""
+    """Return a small regressor that makes all its passes."""
     return MLPRegressor(**{**SHORT, **params})
 
 
 def plane(device: Device, n: int = 80, dtype: str = "float64") -> tuple[Any, Any]:
-    """Give features and a smooth target."""
+    """Return features and a smooth target."""
     x = draw(device, "x", (n, 3), dtype)
     return x, x[:, 0] - 2.0 * x[:, 1] + 0.5 * x[:, 2] ** 2
 

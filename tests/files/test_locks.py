@@ -28,7 +28,7 @@ with RunLock(sys.argv[1]):
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Give a process that holds the lock of ``tmp_path``."""
+    """Return a process that holds the lock of ``tmp_path``."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     assert process.stdout.readline() == "held\n"

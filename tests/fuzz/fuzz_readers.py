@@ -66,7 +66,7 @@ BAD_DATA = (datasets.CorruptDataError, datasets.TruncatedDataError, datasets.HTM
 
 
 def framed(header: bytes, arrays: bytes) -> bytes:
-    """Give a safetensors file with the size of its header, so that an edit of the header breaks nothing else."""
+    """Return a safetensors file with the size of its header, so that an edit of the header breaks nothing else."""
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + arrays
 
@@ -167,7 +167,7 @@ TOLD = {"points": POINTS, "rungs": [7], "trainers": [trainer.config() for traine
 
 
 def sweeps(folder: Path) -> Store:
-    """Give a new directory of a sweep."""
+    """Return a new directory of a sweep."""
     shutil.rmtree(folder / "sweep", ignore_errors=True)
     (folder / "sweep" / "blocks").mkdir(parents=True)
     return Store(folder / "sweep", TOLD, 2)
@@ -328,7 +328,7 @@ def draw(chance: random.Random) -> list[Edit]:
 
 
 def corpus(name: str) -> list[bytes]:
-    """Give the committed inputs of a reader."""
+    """Return the committed inputs of a reader."""
     return [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
 
 

@@ -55,7 +55,7 @@ CHANGES: dict[str, Change] = {
 
 
 def failures() -> list[str]:
-    """Give the names of the cases that fail now."""
+    """Return the names of the cases that fail now."""
     found = []
     for name, case in gradcheck.CASES.items():
         if not all(gradcheck.passes(row) for row in gradcheck.check(*case(Device()))):
@@ -64,7 +64,7 @@ def failures() -> list[str]:
 
 
 def with_changed_gradient(cls: type[Layer], which: int, change: Change) -> Callable[..., Any]:
-    """Give a ``forward`` whose pullback changes its first result (dx, 0) or a parameter's (1, 2, ...)."""
+    """Return a ``forward`` whose pullback changes its first result (dx, 0) or a parameter's (1, 2, ...)."""
     forward = cls.forward
 
     def wrong(self: Layer, x: Any, *arrays: Any, **options: Any) -> Any:
@@ -305,7 +305,7 @@ def problems(draw_one: st.DrawFn) -> tuple[Sequential, np.ndarray, np.ndarray, f
 
 
 def gradients_and_numbers(problem: Any, device: Device) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Give each parameter's analytical and complex-step gradient."""
+    """Return each parameter's analytical and complex-step gradient."""
     network, x, labels, l2, seed = problem
     arrays = {n: view for part in network.allocate((), device, "float64") for n, view in part.views.items()}
     network.initialize(arrays, seed, device, "float64")

@@ -25,7 +25,7 @@ CASES = EXAMPLES
 
 
 def make_arrays(layer: Layer, device: Device, models: tuple[int, ...] = ()) -> list[Any]:
-    """Give random arrays for a layer, in its order."""
+    """Return random arrays for a layer, in its order."""
     arrays = []
     for name in (*layer.parameters, *layer.statistics):
         a = draw(device, name, (*models, *layer.shapes(FEATURES)[name]))
@@ -186,7 +186,7 @@ def test_standardize_takes_any_real_dtype(device: Device, dtype: str) -> None:
 def run(
     layer: Layer, train: bool, x: Any, arrays: list[Any], dy: Any, noise: Any, into: list[Any] | None = None
 ) -> list[np.ndarray]:
-    """Give everything that a layer computes, on the host: y, dx, the parameters' gradients, statistics."""
+    """Return everything that a layer computes, on the host: y, dx, the parameters' gradients, statistics."""
     y, pullback, statistics = layer.forward(x, *arrays, train=train, noise=noise if layer.noisy else None)
     dx, own = pullback(dy, into)
     return [to_numpy(a) for a in (y, dx, *own, *statistics)]

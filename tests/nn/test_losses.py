@@ -21,12 +21,12 @@ SQUARED = MeanSquaredError()
 
 
 def one_hot(device: Device, labels: list[int], classes: int, dtype: str = "float64") -> object:
-    """Give one-hot rows."""
+    """Return one-hot rows."""
     return device.asarray(np.eye(classes)[labels], dtype)
 
 
 def reference(outputs: np.ndarray, targets: np.ndarray) -> float:
-    """Give the mean cross-entropy, number by number."""
+    """Return the mean cross-entropy, number by number."""
     total = 0.0
     for row, target in zip(outputs.tolist(), targets.tolist(), strict=True):
         normaliser = math.fsum(math.exp(v) for v in row)
@@ -186,7 +186,7 @@ def test_targets_that_do_not_vary_are_met_or_not(device: Device) -> None:
 
 
 def line(device: Device, n: int = 64) -> tuple[Any, Any]:
-    """Give features, and two targets that are linear in them."""
+    """Return features, and two targets that are linear in them."""
     x = draw(device, "x", (n, 3), "float32")
     factors = device.asarray([[1.0, 0.5], [-2.0, 0.0], [0.5, 3.0]], "float32")
     return x, x @ factors + 1.0

@@ -21,7 +21,7 @@ from xpnet.nn.sequential import Sequential, mlp
 
 
 def initial(network: Sequential, device: Device, models: tuple[int, ...] = (), dtype: str = "float64") -> Any:
-    """Give a network's arrays: initial weights of seeds 0, 1, ..., and random others."""
+    """Return a network's arrays: initial weights of seeds 0, 1, ..., and random others."""
     arrays = {name: view for part in network.allocate(models, device, dtype) for name, view in part.views.items()}
     seeds = list(range(int(np.prod(models)))) if len(models) == 1 else 0
     network.initialize(arrays, seeds, device, dtype)
@@ -32,7 +32,7 @@ def initial(network: Sequential, device: Device, models: tuple[int, ...] = (), d
 
 
 def member(arrays: Any, network: Sequential, index: tuple[int, ...], device: Device) -> Any:
-    """Give one model's arrays."""
+    """Return one model's arrays."""
     return {name: device.asarray(to_numpy(a)[index if a.ndim > len(network.shapes[name]) else ...].copy())
             for name, a in arrays.items()}
 
@@ -203,7 +203,7 @@ def test_noise_is_of_the_shapes_that_are_announced() -> None:
 
 
 def make(device: Device, models: tuple[int, ...] = (), dtype: str = "float32", **options: Any) -> Network:
-    """Give a small network."""
+    """Return a small network."""
     architecture = mlp(4, [5], 3, **options)
     return Network(architecture, initial(architecture, device, models, dtype))
 

@@ -21,7 +21,7 @@ SHAPES = {"batch": (100, 50), "odd": (13, 17), "two examples": (2, 5), "one feat
 
 
 def results(what: Any, train: bool, shape: tuple[int, ...], device: Device, dtype: str) -> list[np.ndarray]:
-    """Give everything that a layer or loss computes, from the same draws on every backend and in every dtype."""
+    """Return everything that a layer or loss computes, from the same draws on every backend and in every dtype."""
 
     def put(name: str, shape: tuple[int, ...], positive: bool = False) -> Any:
         values = random.normal(5, name, shape).astype("float32")  # exact in both dtypes
@@ -126,7 +126,7 @@ def trajectory(hidden: tuple[int, ...], options: str, device: Device, dtype: str
 
 @functools.cache
 def golden_trajectory(hidden: tuple[int, ...], options: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Give the arrays and the losses of the run on NumPy in float64."""
+    """Return the arrays and the losses of the run on NumPy in float64."""
     trainer = trajectory(hidden, options, Device(), "float64")
     return {name: to_numpy(a) for name, a in trainer.arrays.items()}, np.asarray(trainer.history.batch_loss)
 

@@ -18,7 +18,7 @@ class Square(Layer):
     """A layer that does not say how many operations it takes."""
 
     def forward(self, x: Any, *arrays: Any, train: bool = False, noise: Any = None) -> Any:
-        """Give x squared."""
+        """Return x squared."""
         return x * x, None, ()
 
 

@@ -17,7 +17,7 @@ from xpnet.plotting.training import activations, lr_range, sweep
 
 
 def labels(axes: Any) -> list[str]:
-    """Give the texts of the legend."""
+    """Return the texts of the legend."""
     legend = axes.get_legend()
     return [] if legend is None else [text.get_text() for text in legend.get_texts()]
 
@@ -127,7 +127,7 @@ def test_the_range_test_draws_what_there_is() -> None:
 
 
 def rows(*sizes: float, zeros: float = 0.5) -> list[dict[str, Any]]:
-    """Give the statistics of a network with so many hidden layers and an output."""
+    """Return the statistics of a network with so many hidden layers and an output."""
     found = []
     for size in sizes[:-1]:
         found += [{"type": "Linear", "mean_abs": 9.0, "zeros": 0.0}, {"type": "ReLU", "mean_abs": size, "zeros": zeros}]

@@ -89,11 +89,11 @@ class Browser:
         return self.driver.find_elements(By.CSS_SELECTOR, query)
 
     def complaints(self) -> list[str]:
-        """Give everything on the console since the last call."""
+        """Return everything on the console since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def asked(self) -> list[str]:
-        """Give what was requested since the last call, but for files and data in the page."""
+        """Return what was requested since the last call, but for files and data in the page."""
         told = [json.loads(entry["message"])["message"]
                 for entry in self.driver.get_log("performance")]
         urls = [event["params"]["request"]["url"] for event in told if event["method"] == "Network.requestWillBeSent"]
@@ -308,7 +308,7 @@ def test_the_theme_is_the_systems_until_it_is_chosen(browser: Browser, pages: di
 
 
 def column(browser: Browser, index: int) -> list[str]:
-    """Give the texts of a column of the first table."""
+    """Return the texts of a column of the first table."""
     rows = "[...document.querySelector('table').tBodies[0].rows]"
     return [str(text) for text in browser.ask(f"{rows}.map((row) => row.cells[arguments[0]].textContent)", index)]
 
@@ -363,7 +363,7 @@ class Chart:
         browser.ask("arguments[0].scrollIntoView({block: 'center'})", self.svg)
 
     def range(self) -> tuple[float, float]:
-        """Give the first and the last update that the axis names."""
+        """Return the first and the last update that the axis names."""
         texts = self.browser.ask("[...arguments[0].querySelectorAll('text[text-anchor=middle]')]"
                                  ".map((e) => e.textContent)", self.svg)
         ticks = [float(text) for text in texts[:-2]]

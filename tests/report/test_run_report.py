@@ -29,7 +29,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Give the directories of a run, a sweep and a search in two rounds."""
+    """Return the directories of a run, a sweep and a search in two rounds."""
     place = tmp_path_factory.mktemp("kept")
     commands: dict[str, tuple[str, ...]] = {
         "run": ("train", "--batch-norm", "--l2", "0.01"), "sweep": ("sweep", "--l2", "0,0.1", "--seed", "0:2"),
@@ -45,7 +45,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def copy(kept: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
-    """Give copies that a test may change."""
+    """Return copies that a test may change."""
     return {name: Path(shutil.copytree(path, tmp_path / name)) for name, path in kept.items()}
 
 

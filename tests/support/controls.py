@@ -26,7 +26,7 @@ _NOW: list[Trainer] = []
 
 
 def spikes(step: int) -> float:
-    """Give a rate that makes the run diverge at update 12, and, once halved, at update 18."""
+    """Return a rate that makes the run diverge at update 12, and, once halved, at update 18."""
     halved = len(_NOW[-1].halvings)
     return 1e30 if (step == 12 and not halved) or (step == 18 and halved < 2) else 0.01
 
@@ -74,7 +74,7 @@ class StopAt(Callback):
 
 
 def make(name: str, run: Path | None, stop: int | None = None) -> Trainer:
-    """Give a scenario's trainer, with checkpoints in ``run``."""
+    """Return a scenario's trainer, with checkpoints in ``run``."""
     scenario = SCENARIOS[name]
     options = scenario.options()
     callbacks = [*options.pop("callbacks", []), *([StopAt(stop)] if stop else []),
@@ -91,7 +91,7 @@ def fit(trainer: Trainer, name: str) -> None:
 
 
 def outcome(trainer: Trainer) -> dict[str, Any]:
-    """Give everything that a run is when it ends."""
+    """Return everything that a run is when it ends."""
     x, _ = blobs(Device(), 120, spread=2.0)
     predictions = to_numpy(trainer.network.predict_proba(x))
     return {
@@ -110,7 +110,7 @@ def _text(text: str) -> np.ndarray:
 
 
 def undisturbed(name: str, run: Path) -> dict[str, Any]:
-    """Give the outcome of a scenario that nothing stops."""
+    """Return the outcome of a scenario that nothing stops."""
     trainer = make(name, run)
     fit(trainer, name)
     return outcome(trainer)
@@ -149,7 +149,7 @@ def compare(name: str, expected: dict[str, Any], run: Path, drop: Callable[[Snap
 
 
 def arrays(*prefixes: str) -> Callable[[Snapshot], Snapshot]:
-    """Give a function that puts arrays back to what a run begins with."""
+    """Return a function that puts arrays back to what a run begins with."""
     def drop(found: Snapshot) -> Snapshot:
         fresh = make("in the middle of an epoch", None)
         x, y = blobs(Device(), 120, spread=2.0)
@@ -166,7 +166,7 @@ def arrays(*prefixes: str) -> Callable[[Snapshot], Snapshot]:
 
 
 def without(*prefixes: str) -> Callable[[Snapshot], Snapshot]:
-    """Give a function that removes arrays."""
+    """Return a function that removes arrays."""
     def drop(found: Snapshot) -> Snapshot:
         kept = {name: a for name, a in found.arrays.items() if not name.startswith(prefixes)}
         assert len(kept) < len(found.arrays)
@@ -176,7 +176,7 @@ def without(*prefixes: str) -> Callable[[Snapshot], Snapshot]:
 
 
 def told(**changes: Any) -> Callable[[Snapshot], Snapshot]:
-    """Give a function that changes what is told in JSON."""
+    """Return a function that changes what is told in JSON."""
     def drop(found: Snapshot) -> Snapshot:
         assert any(found.told[name] != value for name, value in changes.items())
         return found._replace(told={**found.told, **changes})
@@ -185,7 +185,7 @@ def told(**changes: Any) -> Callable[[Snapshot], Snapshot]:
 
 
 def forgetful(kind: str, keys: tuple[str, ...]) -> Callable[[Snapshot], Snapshot]:
-    """Give a function that empties entries of a callback's state."""
+    """Return a function that empties entries of a callback's state."""
     def drop(found: Snapshot) -> Snapshot:
         callbacks = [{**entry, "state": {k: [] if k in keys else v for k, v in entry["state"].items()}}
                      if entry["type"] == kind else entry for entry in found.told["callbacks"]]

@@ -37,7 +37,7 @@ class Faulty:
 
 
 def faulty(name: str, count: int, code: int) -> Faulty:
-    """Give an ``os`` whose ``count``-th call of ``name`` fails with ``code``; those after it work again."""
+    """Return an ``os`` whose ``count``-th call of ``name`` fails with ``code``; those after it work again."""
     def before(called: str, number: int) -> None:
         if (called, number) == (name, count):
             raise OSError(code, os.strerror(code))

@@ -16,7 +16,7 @@ from xpnet.backend import Device, to_numpy
 
 
 def difference(got: Any, expected: Any) -> float:
-    """Give the largest difference relative to the largest expected value; infinite for other shapes or NaN."""
+    """Return the largest difference relative to the largest expected value; infinite for other shapes or NaN."""
     got, expected = np.asarray(to_numpy(got)), np.asarray(to_numpy(expected))
     if got.shape != expected.shape or not (np.isfinite(got).all() and np.isfinite(expected).all()):
         return float("inf")
@@ -51,19 +51,19 @@ def assert_same(got: Any, expected: Any, what: str = "") -> None:
 
 
 def eps(dtype: str) -> float:
-    """Give the machine precision of a dtype."""
+    """Return the machine precision of a dtype."""
     return float(np.finfo(dtype).eps)
 
 
 def draw(device: Device, name: str, shape: tuple[int, ...], dtype: str = "float64", std: float = 1.0) -> Any:
-    """Give numbers from N(0, std^2) on a device: the same on every backend."""
+    """Return numbers from N(0, std^2) on a device: the same on every backend."""
     return device.asarray(random.normal(0, name, shape, std), dtype)
 
 
 def blobs(
     device: Device, n: int = 120, features: int = 6, classes: int = 3, *, dtype: str = "float32", spread: float = 1.0
 ) -> tuple[Any, Any]:
-    """Give examples of ``classes`` clouds around random centres, and their labels."""
+    """Return examples of ``classes`` clouds around random centres, and their labels."""
     generator = random.stream(1, "blobs")
     labels = np.arange(n) % classes
     centres = generator.normal(0.0, 2.0, (classes, features))

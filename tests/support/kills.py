@@ -54,7 +54,7 @@ class Storm(NamedTuple):
 
 
 def command(job: str, steps: int, run: Path, *, resume: bool) -> list[str]:
-    """Give the command that begins a training, or goes on with it."""
+    """Return the command that begins a training, or goes on with it."""
     xpnet = [sys.executable, "-m", "xpnet"]
     if resume and job in JOBS:
         return [*xpnet, "train", "--resume", str(run), "--json"]
@@ -71,7 +71,7 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
 
 
 def outcome(run: Path) -> dict[str, str]:
-    """Give hashes of everything that a training leaves: weights, history, optimiser, predictions."""
+    """Return hashes of everything that a training leaves: weights, history, optimiser, predictions."""
     if (run / "sweep.json").exists():
         files = {"weights": run / "best.safetensors", "history": run / "curves.json", "members": run / "members.csv",
                  **{f"block {path.name}": path for path in (run / "blocks").iterdir()}}

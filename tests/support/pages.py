@@ -68,7 +68,7 @@ class Parsed(HTMLParser):
 
 
 def tables(parsed: Parsed) -> list[dict[str, list[str]]]:
-    """Give each table's cells by column."""
+    """Return each table's cells by column."""
     found: list[dict[str, list[str]]] = []
     names: list[str] = []
     column = 0

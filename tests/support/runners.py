@@ -16,7 +16,7 @@ RICH = mlp(6, [8, 5], 3, batch_norm=True, dropout=0.2, standardize=True)
 
 
 def make(run: Path | None = None, **options: Any) -> Trainer:
-    """Give a trainer that writes checkpoints to ``run``."""
+    """Return a trainer that writes checkpoints to ``run``."""
     callbacks = [*options.pop("callbacks", []), *([Checkpoints(run, **options.pop("writing", {}))] if run else [])]
     return Trainer(options.pop("network", RICH), **{
         "batch_size": 16, "schedule": CyclicLR(1e-3, 0.05, 7), "callbacks": callbacks, **options})
@@ -45,7 +45,7 @@ def stopped(trainer: Trainer, at: int, device: Device | None = None, **options: 
 
 
 def result(trainer: Trainer) -> dict[str, Any]:
-    """Give what a run came to, on the host."""
+    """Return what a run came to, on the host."""
     return {"rows": trainer.history.rows, "batch_loss": trainer.history.batch_loss,
             **{name: to_numpy(a) for name, a in trainer.state().items()}}
 

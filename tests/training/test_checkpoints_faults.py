@@ -83,7 +83,7 @@ FIRST = [call for call in CALLS if call not in REPLACING]
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[tuple[str, int], int], None]]:
-    """Give a function that makes one call of the next checkpoint fail."""
+    """Return a function that makes one call of the next checkpoint fail."""
     def start(call: tuple[str, int], code: int) -> None:
         monkeypatch.setattr(storage, "os", faulty(*call, code))
 

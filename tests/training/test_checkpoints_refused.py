@@ -53,7 +53,7 @@ def test_another_configuration_is_refused_by_name(options: dict[str, Any], words
 
 
 def changed_data(device: Device, what: str) -> dict[str, Any]:
-    """Give ``fit``'s arguments with one of the data different."""
+    """Return ``fit``'s arguments with one of the data different."""
     x, y = blobs(device, 120)
     given = {"x": x.copy(), "y": y.copy(), "vx": x[:40].copy(), "vy": y[:40].copy()}
     if what == "fewer examples":

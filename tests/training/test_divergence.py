@@ -51,7 +51,7 @@ class Poison(Layer):
 
 
 def poisoned(at: int, where: str, place: int, **options: Any) -> Trainer:
-    """Give a trainer of three Linear layers, with a layer that spoils things at ``place``."""
+    """Return a trainer of three Linear layers, with a layer that spoils things at ``place``."""
     layers: list[Layer] = [Linear(8), ReLU(), Linear(5), ReLU(), Linear(3)]
     layers.insert(place, Poison(at, where, 1 if "seed" in options else None))
     trainer = Poison.trainer = Trainer(Sequential(6, layers), schedule=0.01, batch_size=16, **options)
@@ -191,7 +191,7 @@ SHAPES = {"W1": (2, 3), "offset1": (3,)}
 
 
 def state_of(device: Device, models: tuple[int, ...]) -> RunState:
-    """Give a state of two updates, with a slot and an array that the models share."""
+    """Return a state of two updates, with a slot and an array that the models share."""
     shapes = {"W1": (*models, 2, 3), "velocity.W1": (*models, 2, 3), "offset1": (3,)}
     run = RunState(2, {name: draw(device, name, shape, "float32") for name, shape in shapes.items()})
     run.history.batch_loss = [1.0, 1.0]
@@ -199,7 +199,7 @@ def state_of(device: Device, models: tuple[int, ...]) -> RunState:
 
 
 def policy_of(name: str, models: tuple[int, ...]) -> tuple[DivergencePolicy, list[tuple[int, int]]]:
-    """Give a policy, and the list of what it has located; the rate is 0.1 for every model."""
+    """Return a policy, and the list of what it has located; the rate is 0.1 for every model."""
     located: list[tuple[int, int]] = []
 
     def locate(until: int, model: int) -> str:

@@ -19,7 +19,7 @@ from xpnet.training.lr_range import LRRange, running_median
 
 
 def sweep() -> History:
-    """Give a history of two models."""
+    """Return a history of two models."""
     history = History()
     history.rows = [
         {"step": 0, "lr": np.asarray([0.1, 0.2]), "train_loss": np.asarray([1.0, 2.0], "float32")},
@@ -82,7 +82,7 @@ def test_members_of_a_run_have_their_own_rate(device: Device, rates: object) -> 
 
 
 def mixed() -> History:
-    """Give a history whose second row has a column more."""
+    """Return a history whose second row has a column more."""
     history = History()
     history.rows = [{"step": 0, "train_loss": 1.5}, {"step": 5, "train_loss": math.nan, "validation_loss": 2.0}]
     return history
@@ -190,7 +190,7 @@ def test_the_running_median_ignores_what_stands_alone() -> None:
 
 
 def ranged(accuracy: list[float], name: str = "train_accuracy") -> LRRange:
-    """Give a range test over rates 1, 2, ... that measured these accuracies."""
+    """Return a range test over rates 1, 2, ... that measured these accuracies."""
     history = History()
     history.rows = [{"step": i, "lr": float(i + 1), "train_accuracy": 0.1, name: a} for i, a in enumerate(accuracy)]
     return LRRange([1.0, 2.0], [3.0, 2.0], history)

@@ -79,7 +79,7 @@ def test_the_storm_sees_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Give a training that has written its first checkpoints."""
+    """Return a training that has written its first checkpoints."""
     process = start(command("Adam, dropout", 100_000, tmp_path / "run", resume=False))
     deadline = time.monotonic() + 60
     while not any(steps_in(tmp_path / "run")):

@@ -57,7 +57,7 @@ PENALTIES: dict[str, Any] = {"none": None, "zero": 0.0, "one": 0.05, "per model"
 
 
 def pick(optimizer: Any, model: int) -> Any:
-    """Give the optimiser of one model."""
+    """Return the optimiser of one model."""
     values = {k: v[model] if isinstance(v, list) else v for k, v in vars(optimizer).items()}
     return type(optimizer)(**values)
 

@@ -24,7 +24,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def trained(name: str, device: Device, steps: int = 17) -> Trainer:
-    """Give a trainer that was stopped between two evaluations."""
+    """Return a trainer that was stopped between two evaluations."""
     trainer = Trainer(NETWORK, batch_size=16, **OPTIONS[name])
     update = trainer.update
 
@@ -40,7 +40,7 @@ def trained(name: str, device: Device, steps: int = 17) -> Trainer:
 
 
 def values(state: RunState) -> dict[str, Any]:
-    """Give the fields of a state as what ``assert_same`` compares."""
+    """Return the fields of a state as what ``assert_same`` compares."""
     texts = {name: np.frombuffer(str(getattr(state, name)).encode(), np.uint8) for name in (
         "step", "finite_step", "diverged", "causes", "halvings", "unchecked", "stopped", "origin")}
     arrays = {name: {key: to_numpy(a) for key, a in getattr(state, name).items()} for name in (
@@ -108,7 +108,7 @@ def test_a_detached_state_is_not_changed_by_updates(device: Device) -> None:
 
 
 def as_in_0_1(trainer: Trainer) -> dict[str, Any]:
-    """Give what 0.1 put into a pickle: the state's fields were attributes of the trainer."""
+    """Return what 0.1 put into a pickle: the state's fields were attributes of the trainer."""
     held = trainer.__getstate__()
     state = held.pop("run_state")
     own = {name: getattr(state, name) for name in ("step", "history", "diverged", "causes", "halvings", "stopped")}

@@ -36,13 +36,13 @@ from xpnet.training.rows import Rows, blocks, moments
 
 
 def make(**options: Any) -> Trainer:
-    """Give a trainer of a small batch-norm network, or of ``network``, and small batches."""
+    """Return a trainer of a small batch-norm network, or of ``network``, and small batches."""
     network = options.pop("network", None) or mlp(6, [8, 5], 3, batch_norm=True, standardize=True)
     return Trainer(network, **{"batch_size": 16, "schedule": 0.05, **options})
 
 
 def state(trainer: Trainer) -> dict[str, np.ndarray]:
-    """Give a copy of a trainer's arrays on the host."""
+    """Return a copy of a trainer's arrays on the host."""
     return {name: to_numpy(a).copy() for name, a in trainer.arrays.items()}
 
 

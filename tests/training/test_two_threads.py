@@ -41,7 +41,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trainer(**options: Any) -> Trainer:
-    """Give a trainer whose first layer takes its gradient through BLAS; its last batch has 10 of 40 examples."""
+    """Return a trainer whose first layer takes its gradient through BLAS; its last batch has 10 of 40 examples."""
     network = mlp(400, options.pop("hidden", [50, 8]), 3, batch_norm=options.pop("batch_norm", True), standardize=True)
     return Trainer(network, **{"schedule": CyclicLR(1e-3, 0.1, 5), "batch_size": 40, "l2": 0.01, **options})
 

@@ -24,7 +24,7 @@ _CONSTANTS: dict[Any, Array] = {}
 
 
 def namespace(x: Array) -> Any:
-    """Give the array-API namespace of ``x``.
+    """Return the array-API namespace of ``x``.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def namespace(x: Array) -> Any:
 
 
 def add_gradient(out: Any, x: Array, d: Array) -> Any:
-    """Give the gradient ``x.T @ d`` to what takes it: an array to write to, a ``Descent``, or nobody.
+    """Pass the gradient ``x.T @ d`` to its receiver: an array to write to, a ``Descent``, or None.
 
     A batch of the first layer that is no array but ``Halves`` has a ``Descent`` take it on two threads.
     """
@@ -59,7 +59,7 @@ def add_gradient(out: Any, x: Array, d: Array) -> Any:
 
 
 def descent(flat: Array, rows: int) -> Descent | None:
-    """Give what changes ``flat``, a matrix of so many rows, by plain descent in one pass; None where it gains nothing.
+    """Return an object that updates ``flat``, a matrix of ``rows`` rows, by plain descent in one pass, if that is faster.
 
     It gains for large matrices on NumPy, whose BLAS then adds the gradient as it is formed.
     """
@@ -77,7 +77,7 @@ def holds(out: Array, x: Array) -> bool:
 
 
 def read_ahead(x: Array, free: int | None) -> Callable[[Array], None] | None:
-    """Give what has the system read rows of ``x``, by their indices, before they are needed.
+    """Return what has the system read rows of ``x``, by their indices, before they are needed.
 
     None where x is no file mapped into memory, or one so small that all of it will soon be in memory. Else every row
     would be waited for: the disk's delay, a hundred times per batch.
@@ -102,7 +102,7 @@ def read_ahead(x: Array, free: int | None) -> Callable[[Array], None] | None:
 
 
 def together(x: Array, free: Callable[[], int | None]) -> Array:
-    """Give ``x`` with the numbers of a row side by side: a copy of a NumPy array in columns, where it fits.
+    """Return ``x`` with the numbers of a row side by side: a copy of a NumPy array in columns, where it fits.
 
     pandas gives such arrays. Every row of theirs is read in as many places as there are features.
     """
@@ -113,7 +113,7 @@ def together(x: Array, free: Callable[[], int | None]) -> Array:
 
 
 def take(x: Array, rows: Array, out: Array) -> Array:
-    """Give rows of ``x``, by indices that are in range, in ``out`` of its dtype where the library can."""
+    """Return rows of ``x``, by indices that are in range, in ``out`` of its dtype where the library can."""
     if not isinstance(x, np.ndarray):
         return namespace(x).take(x, rows, axis=0)
     # NumPy's take would copy all of an array that is not in one piece, and what it takes where indices might be wrong.
@@ -135,7 +135,7 @@ def transposed(x: Array) -> Array:
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """Give ``a @ b``, written to ``out`` where one is given.
+    """Return ``a @ b``, written to ``out`` where one is given.
 
     The standard has no ``out``; without one, the large gradients would be allocated anew at every step,
     and their pages cost more than their arithmetic. Namespaces without ``out`` copy instead.
@@ -152,7 +152,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
 
 
 def product(x: Array, w: Array) -> Array:
-    """Give ``x @ w`` for a batch x (..., n, k), with the batch last in memory where NumPy computes.
+    """Return ``x @ w`` for a batch x (..., n, k), with the batch last in memory where NumPy computes.
 
     What broadcasts a row over the batch then is k long loops, not n short ones, and with a few features per layer
     that is most of its time. All that is computed from the result keeps its order.
@@ -165,12 +165,12 @@ def product(x: Array, w: Array) -> Array:
 
 
 def batch_last(z: Array) -> Array:
-    """Give a batch (n, k) with the batch last in memory where NumPy computes, see ``product``; a copy if need be."""
+    """Return a batch (n, k) with the batch last in memory where NumPy computes, see ``product``; a copy if need be."""
     return np.ascontiguousarray(z.T).T if isinstance(z, np.ndarray) else z
 
 
 def constant(x: Array, shape: tuple[int, ...], value: float) -> Array:
-    """Give an array filled with ``value``, of x's library, dtype and device; it is kept, so never write to it.
+    """Return an array filled with ``value``, of x's library, dtype and device; it is kept, so never write to it.
 
     A product with a row of ones sums over the batch in less than half the time that ``sum`` takes, and
     ``maximum`` with zeros of the same shape takes a third of that with a scalar.
@@ -225,7 +225,7 @@ def is_complex(x: Array) -> bool:
 
 
 def real(x: Array) -> Array:
-    """Give the real part of ``x``, which is ``x`` itself where it is real.
+    """Return the real part of ``x``, which is ``x`` itself where it is real.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def real(x: Array) -> Array:
 
 
 def to_numpy(x: Array) -> np.ndarray:
-    """Give ``x`` as a NumPy array on the host (a copy only where the device is another one).
+    """Return ``x`` as a NumPy array on the host (a copy only where the device is another one).
 
     Parameters
     ----------

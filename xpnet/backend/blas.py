@@ -59,7 +59,7 @@ def _computes(library: Any) -> bool:
 
 
 def _gemm(library: Any, dtype: Any) -> Any:
-    """Give the product of matrices of float32 or float64."""
+    """Return the product of matrices of float32 or float64."""
     return library.scipy_cblas_sgemm64_ if dtype == np.float32 else library.scipy_cblas_dgemm64_
 
 
@@ -117,12 +117,12 @@ class Descent:
         return 1.0
 
     def _columns(self, of_models: np.ndarray) -> np.ndarray:
-        """Give a value per column, of values (models, 1)."""
+        """Return a value per column, of values (models, 1)."""
         return np.repeat(of_models.ravel(), self.w.shape[1] // of_models.shape[0])
 
 
 def threads() -> int:
-    """Give how many threads BLAS has, or how many it lent to those who asked for one with ``others=True``."""
+    """Return how many threads BLAS has, or how many it lent to those who asked for one with ``others=True``."""
     library = _library()
     with _LOCK:
         if library is None or _ASKED["for itself"]:

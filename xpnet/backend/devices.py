@@ -31,7 +31,7 @@ class MixedDevicesError(ValueError):
 
 
 def from_dlpack(x: Any) -> Array:
-    """Give ``x`` as an array that xpnet computes on: itself, or a view through DLPack without a copy.
+    """Return ``x`` as an array that xpnet computes on: itself, or a view through DLPack without a copy.
 
     Arrays of NumPy, CuPy, PyTorch and array-API libraries with in-place operators are returned as they are.
     Others (JAX arrays, say) are viewed by NumPy where they lie on the host, and by CuPy on a GPU.
@@ -149,7 +149,7 @@ class Device:
 
     @classmethod
     def backend(cls, name: str) -> Device:
-        """Give the device of a backend by its name: numpy, cupy, torch (on the CPU) or strict.
+        """Return the device of a backend by its name: numpy, cupy, torch (on the CPU) or strict.
 
         ``strict`` is array-api-strict on its ``device1``, which refuses what the standard does not promise
         and any silent way to the host: a stand-in for a GPU.
@@ -173,7 +173,7 @@ class Device:
 
     @classmethod
     def of(cls, x: Array) -> Device:
-        """Give the device on which ``x`` lies, whatever its library.
+        """Return the device on which ``x`` lies, whatever its library.
 
         Parameters
         ----------
@@ -234,7 +234,7 @@ class Device:
             return self.xp.asarray(x, dtype=kind, device=self.native, copy=copy)
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
-        """Give an array of zeros here: pages are touched before the first step needs them.
+        """Return an array of zeros here: pages are touched before the first step needs them.
 
         Parameters
         ----------
@@ -297,7 +297,7 @@ class Device:
                 self.xp.cuda.get_current_stream().synchronize()
 
     def free_memory(self) -> int | None:
-        """Give the free memory in bytes, or None where it cannot be told.
+        """Return the free memory in bytes, or None where it cannot be told.
 
         Returns
         -------
@@ -322,12 +322,12 @@ class Device:
 
 
 def _device_in(module: str, native: Any) -> Device:
-    """Give a device of an array library by the name of its namespace: a module cannot be pickled."""
+    """Return a device of an array library by the name of its namespace: a module cannot be pickled."""
     return Device.of(importlib.import_module(module).zeros(1, device=native))
 
 
 def check_same_device(**arrays: Array) -> Device:
-    """Give the device that all ``arrays`` share.
+    """Return the device that all ``arrays`` share.
 
     Parameters
     ----------

@@ -104,7 +104,7 @@ def _key(name: str) -> str:
 
 
 def _words(action: argparse.Action, value: Any) -> Sequence[str]:
-    """Give the words of a command line that say what a key says."""
+    """Return the words of a command line that say what a key says."""
     flag = action.option_strings[0]
     if action.nargs == 0:
         if type(value) is not bool:
@@ -116,7 +116,7 @@ def _words(action: argparse.Action, value: Any) -> Sequence[str]:
 
 
 def _text(action: argparse.Action, value: Any) -> str:
-    """Give the text that an option takes, having seen that the option takes it."""
+    """Return the text that an option takes, having seen that the option takes it."""
     kind: Any = action.type or str
     if isinstance(kind, Number):
         _expect(_is_number(value, kind.kind), _NUMBERS[kind.kind], value)
@@ -164,13 +164,13 @@ def _told(value: Any) -> str:
 
 
 def write(arguments: argparse.Namespace) -> str:
-    """Give the options that have a value as TOML that ``read`` takes."""
+    """Return the options that have a value as TOML that ``read`` takes."""
     names = [name for name in _options(arguments.parser) if getattr(arguments, name) is not None]
     return "".join(f"{_key(name)} = {_toml(getattr(arguments, name))}\n" for name in names)
 
 
 def dry(arguments: argparse.Namespace, *facts: str) -> tuple[dict[str, Any], str]:
-    """Give what ``--dry-run`` prints: the options as plain values, and as TOML under a line of what they come to."""
+    """Return what ``--dry-run`` prints: the options as plain values, and as TOML under a line of what they come to."""
     a = argparse.Namespace(**vars(arguments))
     if a.steps:
         a.epochs = None

@@ -83,7 +83,7 @@ def _json(a: argparse.Namespace, names: list[str], rows: list[dict[str, Any]]) -
 
 
 def _cells(names: list[str], rows: list[dict[str, Any]], write: Callable[[float], str]) -> list[list[str]]:
-    """Give a header and lines, with a column for each class behind the others."""
+    """Return a header and lines, with a column for each class behind the others."""
     wide, cells = list(rows[0])[-1], []
     for row in rows:
         own = [v if isinstance(v, str) else str(v) if isinstance(v, int) else write(v)
@@ -118,7 +118,7 @@ def _names(a: argparse.Namespace, network: Network) -> list[str]:
 
 
 def _outputs(network: Network, path: Path, a: argparse.Namespace) -> Any:
-    """Give the probabilities, or the outputs, for the examples in a file, as a NumPy array."""
+    """Return the probabilities, or the outputs, for the examples in a file, as a NumPy array."""
     x = inputs.read(path, a.key)
     width = network.architecture.in_features
     if x.shape[1] != width:

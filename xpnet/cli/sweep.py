@@ -173,7 +173,7 @@ def _lines(name: str, table: list[dict[str, Any]], shown: list[str], result: Swe
 
 @contextlib.contextmanager
 def _dask(address: str | None) -> Iterator[Any]:
-    """Give a client of a Dask cluster, or none without an address."""
+    """Return a client of a Dask cluster, or none without an address."""
     if not address:
         yield None
         return

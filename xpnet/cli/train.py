@@ -173,7 +173,7 @@ def _write_again(log: JSONLines, trainer: Trainer) -> None:
 
 
 def _resumed(given: argparse.Namespace) -> argparse.Namespace:
-    """Give the options that a run had, with those given now in their place."""
+    """Return the options that a run had, with those given now in their place."""
     if given.out and given.out != given.resume:
         raise ValueError(f"--resume writes to {given.resume}: leave --out {given.out} away")
     a, steps = read_config(given.resume / "config.json", given.parser)
@@ -188,7 +188,7 @@ def _resumed(given: argparse.Namespace) -> argparse.Namespace:
 
 
 def read_config(path: Path, parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, int]:
-    """Give the options in a run's configuration, read as the command line's own are, and its number of updates.
+    """Return the options in a run's configuration, read as the command line's own are, and its number of updates.
 
     Raises
     ------

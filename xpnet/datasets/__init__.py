@@ -35,7 +35,7 @@ def load(
     test: int | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Give the data set that a user named; ``Dataset.name`` says which it became.
+    """Return the data set that a user named; ``Dataset.name`` says which it became.
 
     Parameters
     ----------

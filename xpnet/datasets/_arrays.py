@@ -72,7 +72,7 @@ def load(path: Path) -> Dataset:
 
 
 def _names(names: list[str]) -> list[str]:
-    """Give the arrays to read, having seen that they are pairs."""
+    """Return the arrays to read, having seen that they are pairs."""
     pairs = [(f"x{end}", f"y{end}") for end in _ENDS]
     for pair in pairs:
         absent = [name for name in pair if name not in names]
@@ -86,7 +86,7 @@ def _names(names: list[str]) -> list[str]:
 
 
 def _read(content: bytes) -> tuple[dict[str, Split], tuple[str, ...]]:
-    """Give the splits that the file has, and the classes."""
+    """Return the splits that the file has, and the classes."""
     found: dict[str, NDArray[np.generic]] = {}
     for name, packed in inputs.members(content, _names):
         try:
@@ -121,7 +121,7 @@ def _labels(packed: bytes) -> NDArray[np.generic]:
 
 
 def _classes(y: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Give the classes: the strings, sorted, or the integers up to the highest."""
+    """Return the classes: the strings, sorted, or the integers up to the highest."""
     found, words = np.unique(y), y.dtype.kind == "U"
     if not words and found[0] < 0:
         raise InputError(f"y: expected integers from 0, got {found[0]}; numpy.unique(y, return_inverse=True)[1] "
@@ -136,7 +136,7 @@ def _classes(y: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def _numbers(name: str, y: NDArray[np.generic], classes: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Give each label's place among the classes."""
+    """Return each label's place among the classes."""
     words = classes.dtype.kind == "U"
     if (y.dtype.kind == "U") != words:
         raise InputError(f"{name}: expected {'strings' if words else 'integers'}, as in y, got dtype {y.dtype}")

@@ -36,7 +36,7 @@ Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def _places(data_dir: str | os.PathLike[str] | None) -> dict[str, Path | None]:
-    """Give the places to search, in order: what names each, and the path (None: it names none)."""
+    """Return the places to search, in order: what names each, and the path (None: it names none)."""
     if data_dir is not None:
         return {"data_dir": Path(data_dir).expanduser()}
     named = os.environ.get("XPNET_DATA")
@@ -134,7 +134,7 @@ class _Metered:
 
 
 def _members(path: Path, layout: Layout) -> Iterator[tuple[str, BufferedReader, int]]:
-    """Give the members that are batches, in the archive's order, and verify its checksum at the end."""
+    """Return the members that are batches, in the archive's order, and verify its checksum at the end."""
     wanted = {f"{layout.folder}/{name}": name for name in layout.batches}
     with gzip.open(path) as file:
         stream = _Metered(cast(IO[bytes], file), path)

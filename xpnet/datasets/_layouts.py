@@ -30,7 +30,7 @@ LAYOUTS = (
 
 
 def user_cache() -> Path:
-    """Give the directory in which this user's data are kept; nothing is made."""
+    """Return the directory in which this user's data are kept; nothing is made."""
     home = Path.home()
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "xpnet" / "Cache"

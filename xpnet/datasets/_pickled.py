@@ -126,7 +126,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 def _pixels(noted: Any, rows: int) -> NDArray[np.uint8]:
-    """Give the array that was noted, after comparing all that describes it with what it must be."""
+    """Return the array that was noted, after comparing all that describes it with what it must be."""
     if not (isinstance(noted, _Noted) and noted.name == "_reconstruct" and noted.arguments[0] == "ndarray"):
         raise ValueError("'data' is not an array")
     _, shape, dtype, fortran, content = noted.state

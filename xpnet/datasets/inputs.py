@@ -73,7 +73,7 @@ def read(path: str | Path, key: str | None = None) -> Features:
 
 
 def content_of(path: Path, share: int = 4) -> bytes:
-    """Give the content of a file that takes at most one part in ``share`` of the free memory.
+    """Return the content of a file that takes at most one part in ``share`` of the free memory.
 
     Raises
     ------
@@ -259,7 +259,7 @@ def png(content: bytes) -> Features:
 
 
 def as_npy(parts: Sequence[Features]) -> bytes:
-    """Give arrays of equally many columns, one below the other, as the content of an npy file."""
+    """Return arrays of equally many columns, one below the other, as the content of an npy file."""
     stream = io.BytesIO()
     np.save(stream, np.concatenate(parts), allow_pickle=False)
     return stream.getvalue()
@@ -274,7 +274,7 @@ def _is_number(text: str) -> bool:
 
 
 def checked(table: Features) -> Features:
-    """Give features back, having seen that there are some and that they are finite.
+    """Return features back, having seen that there are some and that they are finite.
 
     Raises
     ------

@@ -113,7 +113,7 @@ class MLP(Estimator):
         cls.__doc__ = f"{summary}Parameters\n{parameters.rstrip()}\n\nAttributes\n{attributes}\n"
 
     def _labels(self, y: Any, home: Device, *, fresh: bool, classes: Any) -> tuple[Array, int]:
-        """Give labels as the loss takes them, and the number of outputs, and note what they are."""
+        """Return labels as the loss takes them, and the number of outputs, and note what they are."""
         raise NotImplementedError
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -160,7 +160,7 @@ class MLP(Estimator):
         self._step = trainer.step
 
     def _prepared(self, X: Any, y: Any, *, fresh: bool, classes: Any = None) -> tuple[Array, Array, int]:
-        """Give checked features and labels where training shall take place, and the number of outputs."""
+        """Return checked features and labels where training shall take place, and the number of outputs."""
         check_range(type(self).__name__, "tol", self.tol)
         at_least_1(type(self).__name__, "n_iter_no_change", self.n_iter_no_change)
         x = features(self, X, reset=fresh)
@@ -213,7 +213,7 @@ class MLP(Estimator):
         self._step = 0
 
     def _outputs(self, X: Any, method: str, then: Callable[[Array], Array] = lambda outputs: outputs) -> Array:
-        """Give what ``then`` makes of the network's outputs, where X lies."""
+        """Return what ``then`` makes of the network's outputs, where X lies."""
         self.check_fitted()
         x = features(self, X, reset=False)
         home, here = Device.of(x), self.network_.device
@@ -268,7 +268,7 @@ class MLP(Estimator):
 
 
 def dtype_for(x: Array) -> str:
-    """Give the dtype to compute in: what NumPy promotes x and float32 to."""
+    """Return the dtype to compute in: what NumPy promotes x and float32 to."""
     xp = namespace(x)
     if xp.isdtype(x.dtype, "bool"):
         return "float32"
@@ -278,7 +278,7 @@ def dtype_for(x: Array) -> str:
 
 
 def seed_of(random_state: Any) -> int:
-    """Give a seed for a ``random_state`` as scikit-learn takes it."""
+    """Return a seed for a ``random_state`` as scikit-learn takes it."""
     if random_state is None:
         return secrets.randbits(32)
     for draw in ("integers", "randint"):  # of a Generator, of a RandomState

@@ -23,13 +23,13 @@ ROOM = 2**20  # bytes that one layer's outputs of all models take on a CPU: more
 
 
 def clone(estimator: Any, params: Mapping[str, Any] | None = None) -> Any:
-    """Give an unfitted estimator with copies of the parameters, and other ones in place of some."""
+    """Return an unfitted estimator with copies of the parameters, and other ones in place of some."""
     made = type(estimator)(**copy.deepcopy(estimator.get_params(deep=False)))
     return made.set_params(**copy.deepcopy(dict(params or {})))
 
 
 def points(param_grid: Any) -> Iterator[dict[str, Any]]:
-    """Give every combination of a grid's values, the last name's varying fastest, the names in alphabetical order."""
+    """Return every combination of a grid's values, the last name's varying fastest, the names in alphabetical order."""
     for one in [param_grid] if isinstance(param_grid, Mapping) else list(param_grid):
         for name, values in one.items():
             if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
@@ -40,7 +40,7 @@ def points(param_grid: Any) -> Iterator[dict[str, Any]]:
 
 
 def groups(estimator: Any, candidates: Sequence[Mapping[str, Any]], x: Array) -> list[list[int]]:
-    """Give the indices of candidates that can train side by side on features x, as many as are fast together."""
+    """Return the indices of candidates that can train side by side on features x, as many as are fast together."""
     found: dict[str, list[int]] = {}
     most: dict[str, int] = {}
     for i, point in enumerate(candidates):
@@ -60,7 +60,7 @@ def groups(estimator: Any, candidates: Sequence[Mapping[str, Any]], x: Array) ->
 
 
 def side_by_side(params: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Give the parameters that may differ as one set of parameters, with lists over the models."""
+    """Return the parameters that may differ as one set of parameters, with lists over the models."""
     first = params[0]
     seeds = [seed_of(copy.deepcopy(p["random_state"])) for p in params]
     if len(params) == 1:
@@ -72,7 +72,7 @@ def side_by_side(params: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def folds(n: int, k: int, strata: Sequence[Any] | None) -> list[int]:
-    """Give the number of each example's fold, 0 to k - 1: each stratum is dealt to the folds in turn.
+    """Return the number of each example's fold, 0 to k - 1: each stratum is dealt to the folds in turn.
 
     Without strata, folds are runs of the examples in their order; with them, so are each stratum's.
     """
@@ -92,7 +92,7 @@ def folds(n: int, k: int, strata: Sequence[Any] | None) -> list[int]:
 
 
 def take(x: Array, rows: Any) -> Array:
-    """Give some rows of an array, by their indices on the host or a mask."""
+    """Return some rows of an array, by their indices on the host or a mask."""
     rows = to_numpy(rows)
     rows, n = rows.nonzero()[0] if rows.dtype == bool else rows, x.shape[0]
     if rows.size and not -n <= rows.min() <= rows.max() < n:  # CuPy would wrap them around
@@ -104,7 +104,7 @@ def take(x: Array, rows: Any) -> Array:
 
 
 def scorer(scoring: Any) -> Callable[[Any, Any, Any], Any]:
-    """Give the function from an estimator, X and y to a score."""
+    """Return the function from an estimator, X and y to a score."""
     if scoring is None:
         return _own_score
     if callable(scoring):

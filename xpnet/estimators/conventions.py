@@ -34,7 +34,7 @@ class ConvergenceWarning(UserWarning):
 
 
 def of_sklearn(own: type[Any]) -> type[Any]:
-    """Give scikit-learn's class of the same name where it is imported, else ``own``."""
+    """Return scikit-learn's class of the same name where it is imported, else ``own``."""
     found: type[Any] = getattr(sys.modules.get("sklearn.exceptions"), own.__name__, own)
     return found
 
@@ -53,7 +53,7 @@ class Estimator:
     _kind = "classifier"
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Give the parameters by name.
+        """Return the parameters by name.
 
         Parameters
         ----------
@@ -113,7 +113,7 @@ class Estimator:
 
 
 def as_array(x: Any, what: str, owner: str) -> Array:
-    """Give an array of any library as it is, and lists, data frames and the like as NumPy arrays."""
+    """Return an array of any library as it is, and lists, data frames and the like as NumPy arrays."""
     if hasattr(x, "tocsr") or hasattr(x, "toarray"):
         raise TypeError(f"Sparse data was passed for {what}, but {owner} needs dense data: use {what}.toarray().")
     try:
@@ -123,7 +123,7 @@ def as_array(x: Any, what: str, owner: str) -> Array:
 
 
 def features(estimator: Any, X: Any, *, reset: bool) -> Array:
-    """Give X as an array (n, features) of finite real numbers, where it lies.
+    """Return X as an array (n, features) of finite real numbers, where it lies.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def features(estimator: Any, X: Any, *, reset: bool) -> Array:
 
 
 def feature_names(X: Any) -> list[str] | None:
-    """Give the columns' names of a data frame, None for what has no names."""
+    """Return the columns' names of a data frame, None for what has no names."""
     names = list(getattr(X, "columns", ()))
     if not names or not any(isinstance(name, str) for name in names):
         return None
@@ -195,7 +195,7 @@ def _same_names(names: list[str] | None, known: Sequence[str] | None, owner: str
 
 
 def numeric(x: Array, what: str) -> Array:
-    """Give an array of real numbers: itself, or objects and text read as float64."""
+    """Return an array of real numbers: itself, or objects and text read as float64."""
     xp = namespace(x)
     if xp.isdtype(x.dtype, "complex floating"):
         raise ValueError(f"Complex data not supported: {what} has dtype {x.dtype}; use its real part or its modulus")
@@ -225,7 +225,7 @@ def same_length(x: Array, y: Array) -> None:
 
 
 def labels(y: Any, owner: str, home: Device) -> Array:
-    """Give the classes' labels (n,): numbers where X lies, text and other objects on the host."""
+    """Return the classes' labels (n,): numbers where X lies, text and other objects on the host."""
     y = given(y, owner)
     if y.ndim == 2 and y.shape[1] == 1:
         warn("A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples,), "
@@ -247,7 +247,7 @@ def labels(y: Any, owner: str, home: Device) -> Array:
 
 
 def targets(y: Any, owner: str, home: Device) -> Array:
-    """Give the numbers to predict, (n,) or (n, outputs), where X lies."""
+    """Return the numbers to predict, (n,) or (n, outputs), where X lies."""
     y = numeric(given(y, owner), "y")
     if y.ndim not in (1, 2) or not all(y.shape[1:]):
         raise ValueError(f"y should be a 1d array or a 2d array with a column for each output, got an array of shape "
@@ -273,7 +273,7 @@ def is_numeric(y: Array) -> bool:
 
 
 def unique(y: Array) -> Array:
-    """Give the classes among labels, in ascending order."""
+    """Return the classes among labels, in ascending order."""
     xp = namespace(y)
     if xp.isdtype(y.dtype, "bool"):
         return xp.astype(unique(xp.astype(y, xp.uint8)), y.dtype)
@@ -285,7 +285,7 @@ def unique(y: Array) -> Array:
 
 
 def encode(classes: Array, y: Array) -> Array:
-    """Give each label's index among the sorted ``classes``.
+    """Return each label's index among the sorted ``classes``.
 
     Raises
     ------

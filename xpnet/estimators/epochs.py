@@ -132,14 +132,14 @@ def _per_model(values: Any) -> list[float]:
 
 
 def _copy(trainer: Trainer, place: int) -> dict[str, Array]:
-    """Give a copy of one model's arrays."""
+    """Return a copy of one model's arrays."""
     own = trainer.architecture.has_model_axis
     return {name: namespace(a).asarray(a[place, ...] if own(name, a) else a, copy=True)
             for name, a in trainer.arrays.items()}
 
 
 def _part(trainer: Trainer, places: Sequence[int]) -> Trainer:
-    """Give a trainer of some of the models, which goes on from where they stand."""
+    """Return a trainer of some of the models, which goes on from where they stand."""
     architecture = trainer.architecture
     part = Trainer(Sequential(architecture.in_features, [pick(layer, places) for layer in architecture.layers]),
                    **{name: pick(value, places) for name, value in trainer.options.items()}, divergence="freeze")

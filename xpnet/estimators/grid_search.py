@@ -175,7 +175,7 @@ class GridSearch(Estimator):
             yield row
 
     def _results(self, candidates: list[dict[str, Any]], measured: list[list[dict[str, float]]]) -> dict[str, Any]:
-        """Give the table of results, from what was measured (folds, candidates)."""
+        """Return the table of results, from what was measured (folds, candidates)."""
         found: dict[str, Any] = {"params": candidates}
         for name in dict.fromkeys(itertools.chain(*candidates)):
             column = to_numpy([None] * len(candidates)).astype(object)
@@ -200,7 +200,7 @@ class GridSearch(Estimator):
         return self.best_estimator_
 
     def _of_best(self, name: str) -> Any:
-        """Give a method of the best estimator, if its kind has it; without one it says so when called."""
+        """Return a method of the best estimator, if its kind has it; without one it says so when called."""
         method = getattr(clone(self.estimator), name)
         return getattr(self.best_estimator_, name) if hasattr(self, "best_estimator_") else method
 

@@ -70,7 +70,7 @@ class MLPClassifier(MLP):
         return self._partial_fit(X, y, classes)
 
     def predict(self, X: Any) -> Array:
-        """Give the likeliest class of each row of X, as an array (n,) of the labels that ``fit`` saw.
+        """Return the likeliest class of each row of X, as an array (n,) of the labels that ``fit`` saw.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class MLPClassifier(MLP):
         return Device.of(indices).asarray(found) if is_numeric(found) else found
 
     def predict_proba(self, X: Any) -> Array:
-        """Give the probabilities of ``classes_`` for each row of X: (n, classes).
+        """Return the probabilities of ``classes_`` for each row of X: (n, classes).
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class MLPClassifier(MLP):
         return self._outputs(X, "predict_proba", softmax)
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Give the logarithms of the probabilities: (n, classes).
+        """Return the logarithms of the probabilities: (n, classes).
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class MLPClassifier(MLP):
         return self._outputs(X, "predict_log_proba", log_softmax)
 
     def decision_function(self, X: Any) -> Array:
-        """Give the network's outputs (n, classes); for two classes the second's less the first's (n,).
+        """Return the network's outputs (n, classes); for two classes the second's less the first's (n,).
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class MLPClassifier(MLP):
         return self._outputs(X, "decision_function", lambda o: o[:, 1] - o[:, 0] if o.shape[1] == 2 else o)
 
     def score(self, X: Any, y: Any) -> float:
-        """Give the accuracy: the share of rows of X whose predicted class is that of y.
+        """Return the accuracy: the share of rows of X whose predicted class is that of y.
 
         Parameters
         ----------
@@ -176,7 +176,7 @@ class MLPClassifier(MLP):
 
 
 def plain(classes: Array) -> list[Any]:
-    """Give classes as a list."""
+    """Return classes as a list."""
     found: list[Any] = to_numpy(classes).tolist()
     return found
 
@@ -231,7 +231,7 @@ class MLPRegressor(MLP):
         return self._partial_fit(X, y)
 
     def predict(self, X: Any) -> Array:
-        """Give the predictions for X, of shape (n,) or (n, outputs) as y had it.
+        """Return the predictions for X, of shape (n,) or (n, outputs) as y had it.
 
         Parameters
         ----------
@@ -246,7 +246,7 @@ class MLPRegressor(MLP):
         return self._outputs(X, "predict", lambda o: o[:, 0] if self._flat and o.shape[1] == 1 else o)
 
     def score(self, X: Any, y: Any) -> float:
-        """Give r2, the coefficient of determination, averaged over the outputs: 1 is best.
+        """Return r2, the coefficient of determination, averaged over the outputs: 1 is best.
 
         Parameters
         ----------

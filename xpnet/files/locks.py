@@ -141,7 +141,7 @@ def _lives(owner: dict[str, Any]) -> bool:
 
 
 def started(pid: int) -> str:
-    """Give when a process started, in ticks since the machine did; nothing where that cannot be told."""
+    """Return when a process started, in ticks since the machine did; nothing where that cannot be told."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[19]

@@ -109,7 +109,7 @@ def _flush(directory: Path) -> None:
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """Give the content of a plain file of at most ``limit`` bytes.
+    """Return the content of a plain file of at most ``limit`` bytes.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def read_json(content: bytes, name: str) -> dict[str, Any]:
-    """Give the object that JSON text holds.
+    """Return the object that JSON text holds.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def read_json(content: bytes, name: str) -> dict[str, Any]:
 
 
 def read_directory(path: Path, limits: Mapping[str, int]) -> dict[str, bytes]:
-    """Give the contents of the files named in ``limits``, each of at most so many bytes, after comparing them.
+    """Return the contents of the files named in ``limits``, each of at most so many bytes, after comparing them.
 
     Raises
     ------

@@ -34,7 +34,7 @@ class Ensemble:
         at_least_1("Ensemble", "the number of networks", len(self.networks))
 
     def predict_proba(self, x: Array) -> Array:
-        """Give the mean of the members' probabilities (n, classes), for features (n, features).
+        """Return the mean of the members' probabilities (n, classes), for features (n, features).
 
         Parameters
         ----------
@@ -51,7 +51,7 @@ class Ensemble:
             return total / len(self.networks)
 
     def predict(self, x: Array) -> Array:
-        """Give the index of the likeliest class (n,).
+        """Return the index of the likeliest class (n,).
 
         Parameters
         ----------
@@ -68,7 +68,7 @@ class Ensemble:
             return device.xp.argmax(self.predict_proba(x), axis=-1)
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Any]:
-        """Give ``accuracy`` of the ensemble, and ``members``, a list of its members' accuracies.
+        """Return ``accuracy`` of the ensemble, and ``members``, a list of its members' accuracies.
 
         Parameters
         ----------

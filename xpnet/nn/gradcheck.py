@@ -135,7 +135,7 @@ def network_function(
     network: Sequential, x: Array, targets: Array, *, l2: float = 0.0, noise: Mapping[str, Array] | None = None,
     loss: Loss | None = None,
 ) -> Function:
-    """Give a network's cost in training mode as a function of its arrays.
+    """Return a network's cost in training mode as a function of its arrays.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ class Initializer(Protocol):
     """What a layer asks of an initializer."""
 
     def std(self, fan_in: int, fan_out: int) -> Any:
-        """Give the standard deviation: a float, or an array over the model axis.
+        """Return the standard deviation: a float, or an array over the model axis.
 
         Parameters
         ----------
@@ -45,7 +45,7 @@ class He:
     """
 
     def std(self, fan_in: int, fan_out: int) -> float:
-        """Give sqrt(2 / fan_in)."""
+        """Return sqrt(2 / fan_in)."""
         return math.sqrt(2.0 / fan_in)
 
 
@@ -58,7 +58,7 @@ class Xavier:
     """
 
     def std(self, fan_in: int, fan_out: int) -> float:
-        """Give sqrt(2 / (fan_in + fan_out))."""
+        """Return sqrt(2 / (fan_in + fan_out))."""
         return math.sqrt(2.0 / (fan_in + fan_out))
 
 
@@ -78,5 +78,5 @@ class Normal:
         check_range("Normal", "sigma", self.sigma)
 
     def std(self, fan_in: int, fan_out: int) -> Any:
-        """Give sigma."""
+        """Return sigma."""
         return self.sigma

@@ -90,7 +90,7 @@ class Layer:
     scales_input: ClassVar[bool] = False
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
-        """Give the shape of each array, for an input of ``features`` features.
+        """Return the shape of each array, for an input of ``features`` features.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class Layer:
         return {}
 
     def initial(self, name: str) -> Any:
-        """Give the value that array ``name`` starts from: a number, or an initializer.
+        """Return the value that array ``name`` starts from: a number, or an initializer.
 
         Parameters
         ----------
@@ -120,7 +120,7 @@ class Layer:
         return 0.0
 
     def out_features(self, features: int) -> int:
-        """Give the width of the output, for an input of ``features`` features.
+        """Return the width of the output, for an input of ``features`` features.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class Layer:
         return None
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
-        """Give the output, the pullback, and the batch's statistics.
+        """Return the output, the pullback, and the batch's statistics.
 
         Parameters
         ----------

@@ -28,12 +28,12 @@ def batch_total(x: Array, out: Array | None = None) -> Array:
 
 
 def row(a: Array) -> Array:
-    """Give a layer's vector (*models, k) the batch axis: (*models, 1, k), or (k,), which broadcasts alike."""
+    """Add the batch axis to a layer's vector: (*models, 1, k), or (k,), which broadcasts alike."""
     return a if a.ndim == 1 else a[..., None, :]
 
 
 def own_shape(batch: Array, running: Array) -> Array:
-    """Give a batch's statistic (..., 1, k) as (..., k), per model also where models share their input."""
+    """Return a batch's statistic (..., 1, k) as (..., k), per model also where models share their input."""
     batch = batch[..., 0, :]
     return batch if batch.ndim >= running.ndim else namespace(batch).broadcast_to(batch, running.shape)
 
@@ -75,15 +75,15 @@ class Linear(Layer):
         at_least_1("Linear", "out_width", self.out_width)
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
-        """Give the shapes of W (in, out) and b (out,)."""
+        """Return the shapes of W (in, out) and b (out,)."""
         return {"W": (features, self.out_width), "b": (self.out_width,)}
 
     def initial(self, name: str) -> Any:
-        """Give the initializer of W, 0 for b."""
+        """Return the initializer of W, 0 for b."""
         return self.initializer if name == "W" else 0.0
 
     def out_features(self, features: int) -> int:
-        """Give the number of outputs."""
+        """Return the number of outputs."""
         return self.out_width
 
     def flops(self, features: int) -> int:
@@ -91,7 +91,7 @@ class Linear(Layer):
         return 2 * features * self.out_width
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
-        """Give ``x @ W + b`` for x (..., n, in)."""
+        """Return ``x @ W + b`` for x (..., n, in)."""
         W, b = arrays
         shared = x.ndim == 2 and W.ndim > 2
         z = apart(product(x, side_by_side(W)), W.shape) if shared else product(x, W)
@@ -141,11 +141,11 @@ class BatchNorm(Layer):
                 raise TypeError(f"BatchNorm: expected one {name} for all models, got {value!r}")
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
-        """Give the shape (features,) of all four arrays."""
+        """Return the shape (features,) of all four arrays."""
         return dict.fromkeys((*self.parameters, *self.statistics), (features,))
 
     def initial(self, name: str) -> Any:
-        """Give 1 for gamma and var, 0 for beta and mean."""
+        """Return 1 for gamma and var, 0 for beta and mean."""
         return 1.0 if name in ("gamma", "var") else 0.0
 
     def flops(self, features: int) -> int:
@@ -198,7 +198,7 @@ class ReLU(Layer):
         return features
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
-        """Give ``max(x, 0)``, of the real part where x is complex."""
+        """Return ``max(x, 0)``, of the real part where x is complex."""
         xp = namespace(x)
         if is_complex(x):
             y = xp.where(xp.real(x) > 0, x, 0.0)
@@ -316,11 +316,11 @@ class Standardize(Layer):
     scales_input: ClassVar[bool] = True
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
-        """Give the shape (features,) of both arrays."""
+        """Return the shape (features,) of both arrays."""
         return dict.fromkeys(self.statistics, (features,))
 
     def initial(self, name: str) -> Any:
-        """Give 0 for the offset, 1 for the scale."""
+        """Return 0 for the offset, 1 for the scale."""
         return 0.0 if name == "offset" else 1.0
 
     def flops(self, features: int) -> int:

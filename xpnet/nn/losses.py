@@ -52,7 +52,7 @@ class Loss(Protocol):
         ...
 
     def forward(self, outputs: Array, targets: Array) -> tuple[Array, Callable[..., Array]]:
-        """Give the loss (...) of outputs (..., n, k) and targets (n, k), and its pullback.
+        """Return the loss (...) of outputs (..., n, k) and targets (n, k), and its pullback.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class Loss(Protocol):
         ...
 
     def shapes(self, outputs: int) -> dict[str, tuple[int, ...]]:
-        """Give the shapes that the labels of one example may have, by how they are written for n of them.
+        """Return the shapes that the labels of one example may have, by how they are written for n of them.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class Loss(Protocol):
         ...
 
     def encoder(self, outputs: int, device: Device, dtype: str) -> Callable[[Array], Array]:
-        """Give the function from labels to targets (n, outputs).
+        """Return the function from labels to targets (n, outputs).
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class Loss(Protocol):
         ...
 
     def tally(self, outputs: Array, y: Array) -> Array:
-        """Give what adds up over blocks of examples to ``score`` them: (...), or (..., k).
+        """Return what adds up over blocks of examples to ``score`` them: (...), or (..., k).
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class Loss(Protocol):
         ...
 
     def score(self, tally: Array, y: Array) -> dict[str, Array]:
-        """Give measures beside the loss, of shape (...), by name: from the tally of all labels ``y``.
+        """Return measures beside the loss, of shape (...), by name: from the tally of all labels ``y``.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ def class_sum(x: Array) -> Array:
 
 
 def _shifted_exp(outputs: Array) -> tuple[Array, Array, Array]:
-    """Give the outputs less their largest, the exponentials and their sum; nothing overflows."""
+    """Return the outputs less their largest, the exponentials and their sum; nothing overflows."""
     xp = namespace(outputs)
     shifted = outputs - xp.max(real(outputs), axis=-1, keepdims=True)
     exp = xp.exp(shifted)
@@ -195,7 +195,7 @@ def _shifted_exp(outputs: Array) -> tuple[Array, Array, Array]:
 
 
 def softmax(outputs: Array) -> Array:
-    """Give the classes' probabilities (..., n, k) for the outputs (..., n, k).
+    """Return the classes' probabilities (..., n, k) for the outputs (..., n, k).
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def softmax(outputs: Array) -> Array:
 
 
 def log_softmax(outputs: Array) -> Array:
-    """Give the logarithms of the classes' probabilities (..., n, k) for the outputs (..., n, k).
+    """Return the logarithms of the classes' probabilities (..., n, k) for the outputs (..., n, k).
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ class SoftmaxCrossEntropy:
     classifies: ClassVar[bool] = True
 
     def forward(self, outputs: Array, targets: Array) -> tuple[Array, Callable[..., Array]]:
-        """Give the loss (...) and its pullback."""
+        """Return the loss (...) and its pullback."""
         xp = namespace(outputs)
         shifted, exp, total = _shifted_exp(outputs)
         n = outputs.shape[-2]
@@ -254,7 +254,7 @@ class SoftmaxCrossEntropy:
         return value, pullback
 
     def shapes(self, outputs: int) -> dict[str, tuple[int, ...]]:
-        """Give one number for each example."""
+        """Return one number for each example."""
         return {"labels (n,)": ()}
 
     def check(self, y: Array, outputs: int, what: str = "") -> Array:
@@ -271,7 +271,7 @@ class SoftmaxCrossEntropy:
         return xp.astype(y, xp.int64, copy=False)
 
     def encoder(self, outputs: int, device: Device, dtype: str) -> Callable[[Array], Array]:
-        """Give the function from class indices (n,) to one-hot rows (n, outputs)."""
+        """Return the function from class indices (n,) to one-hot rows (n, outputs)."""
         xp = device.xp
         one_hot = xp.eye(outputs, dtype=getattr(xp, dtype), device=device.native)
         return lambda y: transposed(xp.take(one_hot, y, axis=1))  # the batch last in memory, as the outputs have it
@@ -282,7 +282,7 @@ class SoftmaxCrossEntropy:
         return xp.sum(xp.astype(xp.argmax(outputs, axis=-1) == y, outputs.dtype), axis=-1)
 
     def score(self, tally: Array, y: Array) -> dict[str, Array]:
-        """Give ``accuracy``."""
+        """Return ``accuracy``."""
         return {"accuracy": tally / y.shape[0]}
 
 
@@ -300,7 +300,7 @@ class MeanSquaredError:
     classifies: ClassVar[bool] = False
 
     def forward(self, outputs: Array, targets: Array) -> tuple[Array, Callable[..., Array]]:
-        """Give the loss (...) and its pullback."""
+        """Return the loss (...) and its pullback."""
         xp = namespace(outputs)
         off = outputs - targets
         share = 1.0 / (off.shape[-1] * off.shape[-2])
@@ -311,7 +311,7 @@ class MeanSquaredError:
         return xp.sum(off * off, axis=(-2, -1)) * share, pullback
 
     def shapes(self, outputs: int) -> dict[str, tuple[int, ...]]:
-        """Give a number for each output, or just a number where there is one."""
+        """Return a number for each output, or just a number where there is one."""
         return {f"targets (n, {outputs})": (outputs,)} | ({"targets (n,)": ()} if outputs == 1 else {})
 
     def check(self, y: Array, outputs: int, what: str = "") -> Array:
@@ -324,18 +324,18 @@ class MeanSquaredError:
         return y
 
     def encoder(self, outputs: int, device: Device, dtype: str) -> Callable[[Array], Array]:
-        """Give the function from targets of any real dtype, (n,) or (n, outputs), to (n, outputs)."""
+        """Return the function from targets of any real dtype, (n,) or (n, outputs), to (n, outputs)."""
         xp = device.xp
         return lambda y: xp.reshape(xp.astype(y, getattr(xp, dtype), copy=False), (y.shape[0], outputs))
 
     def tally(self, outputs: Array, y: Array) -> Array:
-        """Give each output's sum of squared differences (..., k)."""
+        """Return each output's sum of squared differences (..., k)."""
         xp = namespace(outputs)
         off = outputs - xp.reshape(xp.astype(y, outputs.dtype, copy=False), (y.shape[0], outputs.shape[-1]))
         return xp.sum(off * off, axis=-2)
 
     def score(self, tally: Array, y: Array) -> dict[str, Array]:
-        """Give ``r2``."""
+        """Return ``r2``."""
         xp = namespace(y)
         y = xp.astype(xp.reshape(y, (y.shape[0], tally.shape[-1])), xp.float64)
         total = xp.sum((y - xp.mean(y, axis=0)) ** 2, axis=0)
@@ -346,7 +346,7 @@ class MeanSquaredError:
 
 
 def l2_penalty(l2: Any, weights: list[Array]) -> Any:
-    """Give ``l2 * sum of squared weights`` per model; the gradient for W is ``2 * l2 * W``.
+    """Return ``l2 * sum of squared weights`` per model; the gradient for W is ``2 * l2 * W``.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ class Network:
         return f"Network({self.architecture!r} on {self.device.name})"
 
     def __call__(self, x: Array, *, block: int = 1000) -> Array:
-        """Give the outputs for x (n, in_features) as (*models, n, out_features), block by block.
+        """Return the outputs for x (n, in_features) as (*models, n, out_features), block by block.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class Network:
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
 
     def predict_proba(self, x: Array) -> Array:
-        """Give the classes' probabilities (*models, n, classes): for a classifier, and not for regression.
+        """Return the classes' probabilities (*models, n, classes): for a classifier, and not for regression.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class Network:
             return softmax(self(x))
 
     def predict(self, x: Array) -> Array:
-        """Give the index of the likeliest class (*models, n).
+        """Return the index of the likeliest class (*models, n).
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class Network:
         return next(((a.shape[0],) for name, a in arrays.items() if self.architecture.has_model_axis(name, a)), ())
 
     def member(self, index: int) -> Network:
-        """Give one model of several as an ordinary network.
+        """Return one model of several as an ordinary network.
 
         Parameters
         ----------
@@ -165,7 +165,7 @@ class Network:
         return load_network(cls, path, device)
 
     def summary(self) -> str:
-        """Give the layers as a text table: output shapes, parameters, operations; ``summary.layers`` gives rows.
+        """Return the layers as a text table: output shapes, parameters, operations; ``summary.layers`` gives rows.
 
         Returns
         -------
@@ -220,7 +220,7 @@ class Network:
         return load_npz(cls, path, architecture, device)
 
     def to_torch(self) -> dict[str, Any]:
-        """Give the state dict of the torch ``Sequential`` with the same layers: see ``formats.convert.to_torch``.
+        """Return the state dict of the torch ``Sequential`` with the same layers: see ``formats.convert.to_torch``.
 
         Returns
         -------
@@ -265,7 +265,7 @@ class Network:
         return from_torch(cls, architecture, state, device)
 
     def fold(self) -> Network:
-        """Give a network that predicts the same without batch norm and dropout: see ``formats.convert.fold``.
+        """Return a network that predicts the same without batch norm and dropout: see ``formats.convert.fold``.
 
         Returns
         -------
@@ -279,7 +279,7 @@ class Network:
     def to_onnx(
         self, path: str | Path | None = None, *, input_dtype: str | None = None, softmax: bool = False
     ) -> Any:
-        """Give the ONNX model, and write it where a path is given: see ``formats.onnx.to_onnx``.
+        """Return the ONNX model, and write it where a path is given: see ``formats.onnx.to_onnx``.
 
         Parameters
         ----------

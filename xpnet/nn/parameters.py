@@ -64,7 +64,7 @@ class Buffers:
             self.segments.append(flat)
 
     def like(self) -> Buffers:
-        """Give zeros in the same layout."""
+        """Return zeros in the same layout."""
         return Buffers(*self._arguments)
 
 

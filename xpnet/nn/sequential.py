@@ -85,7 +85,7 @@ class Sequential:
         return f"Sequential({self.in_features}, {list(self.layers)})"
 
     def bind(self, device: Device, dtype: str) -> Sequential:
-        """Give the same network with its hyper-parameter arrays on ``device``.
+        """Return the same network with its hyper-parameter arrays on ``device``.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class Sequential:
         return Sequential(self.in_features, [bind(layer, device, dtype, axes=2) for layer in self.layers])
 
     def models(self) -> tuple[int, ...]:
-        """Give the model axis that the layers' own hyper-parameters have, () for none.
+        """Return the model axis that the layers' own hyper-parameters have, () for none.
 
         Returns
         -------
@@ -182,7 +182,7 @@ class Sequential:
                 arrays[name][...] = value
 
     def noise_shapes(self, n: int) -> dict[str, tuple[int, int]]:
-        """Give the shapes of the uniform draws that training on ``n`` examples takes, by name.
+        """Return the shapes of the uniform draws that training on ``n`` examples takes, by name.
 
         Parameters
         ----------
@@ -200,7 +200,7 @@ class Sequential:
     def forward(
         self, arrays: Mapping[str, Array], x: Array, *, train: bool = False, noise: Mapping[str, Array] | None = None
     ) -> tuple[Array, Callable[..., tuple[Array | None, dict[str, Array]]], list[Array]]:
-        """Give the outputs, the pullback and the batch's statistics.
+        """Return the outputs, the pullback and the batch's statistics.
 
         Parameters
         ----------
@@ -235,7 +235,7 @@ class Sequential:
         return outputs, pullback, statistics
 
     def own(self, arrays: Mapping[str, Array]) -> list[list[Array]]:
-        """Give each layer's parameters among ``arrays``, in its order.
+        """Return each layer's parameters among ``arrays``, in its order.
 
         Parameters
         ----------

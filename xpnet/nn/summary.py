@@ -16,7 +16,7 @@ __all__ = ["activation_statistics", "layers", "summary"]
 
 
 def layers(network: Sequential | Network) -> list[dict[str, Any]]:
-    """Give one row for each layer, in plain values.
+    """Return one row for each layer, in plain values.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def layers(network: Sequential | Network) -> list[dict[str, Any]]:
 
 
 def summary(network: Sequential | Network) -> str:
-    """Give the layers as a table in plain text: output shapes, parameters, operations, and the totals.
+    """Return the layers as a table in plain text: output shapes, parameters, operations, and the totals.
 
     Parameters
     ----------

@@ -268,7 +268,7 @@ def mistakes(
 
 
 def _size_of_cells(classes: Sequence[str], titled: bool) -> tuple[float, float]:
-    """Give the inches that a confusion matrix needs with its names: square cells leave what is over white."""
+    """Return the inches that a confusion matrix needs with its names: square cells leave what is over white."""
     names = 0.085 * max(map(len, classes))
     side = max(2.8, 0.55 * len(classes))
     return side + names + 1.6, side + 0.7 * names + 0.6 + 0.3 * titled

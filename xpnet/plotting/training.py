@@ -262,7 +262,7 @@ def activations(
 
 
 def tidy(axes: Axes) -> None:
-    """Give axes the look that all figures share."""
+    """Return axes the look that all figures share."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -107,7 +107,7 @@ def _data(config: Mapping[str, Any], data: str | None, network: Network) -> tupl
 
 
 def _take(network: Network, data: datasets.Dataset) -> tuple[Array | None, dict[str, float]]:
-    """Give what the network takes the test data for, and its loss and accuracy; nothing if they do not fit it."""
+    """Return what the network takes the test data for, and its loss and accuracy; nothing if they do not fit it."""
     x, y = data.test
     if (network.architecture.in_features, network.architecture.out_features) != (x.shape[1], len(data.classes)):
         return None, {}
@@ -278,7 +278,7 @@ def _configuration(made: Page, config: Mapping[str, Any]) -> None:
 
 
 def _cell(value: Any) -> Any:
-    """Give a value of JSON as a cell: numbers that a page can sort by, and else text."""
+    """Return a value of JSON as a cell: numbers that a page can sort by, and else text."""
     fits = value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63)
     return value if fits else _short(value)
 

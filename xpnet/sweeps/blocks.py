@@ -107,7 +107,7 @@ def run(task: Task, data: Data, *, single: bool = False, callbacks: Sequence[Cal
 
 
 def _begun(task: Task, data: Data, callbacks: Sequence[Callback]) -> Trainer:
-    """Give a block's trainer as its checkpoints left it, or as it begins."""
+    """Return a block's trainer as its checkpoints left it, or as it begins."""
     def made() -> Trainer:
         kept = [Checkpoints(task.run)] if task.run else []
         return Trainer(task.architecture, **task.options, callbacks=[*callbacks, *kept], divergence="freeze")
@@ -154,7 +154,7 @@ def check(block: Block, trainers: Sequence[Trainer], measures: Sequence[str], un
 
 
 def opaque(thing: Any) -> Iterator[Any]:
-    """Give the functions and objects among things, and in dataclasses among them, that do not tell what they hold."""
+    """Return the functions and objects among things, and in dataclasses among them, that do not tell what they hold."""
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         for field in dataclasses.fields(thing):
             yield from opaque(getattr(thing, field.name))

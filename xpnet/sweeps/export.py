@@ -50,7 +50,7 @@ def picture(sweep: Sweep, against: str | None, title: str) -> Figure:
 
 
 def _scores(sweep: Sweep, members: Sequence[int]) -> list[float]:
-    """Give the scores of members at one update, NaN for those that diverged."""
+    """Return the scores of members at one update, NaN for those that diverged."""
     going = [m for m in members if m not in sweep.diverged]
     rows = sweep.reached(going) if going else []
     return [row[sweep.score] for row in rows] + [math.nan] * (len(members) - len(going))
@@ -88,7 +88,7 @@ def _short(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Give a value as JSON has it; numbers that are not finite become null."""
+    """Return a value as JSON has it; numbers that are not finite become null."""
     if isinstance(value, Mapping):
         return {name: plain(v) for name, v in value.items()}
     if isinstance(value, list | tuple):

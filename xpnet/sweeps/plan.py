@@ -57,7 +57,7 @@ def _make(make: Callable[..., Trainer], point: Point) -> Trainer:
 
 
 def asked_device(trainers: Sequence[Trainer]) -> Device | None:
-    """Give the device that the trainers ask for, None where they leave it to the data."""
+    """Return the device that the trainers ask for, None where they leave it to the data."""
     asked = {trainer.device for trainer in trainers}
     if len(asked) > 1:
         names = sorted("none" if device is None else device.name for device in asked)
@@ -77,7 +77,7 @@ def checked_data(x: Array, y: Array, validation: Any) -> Data:
 
 
 def count(name: str, value: Any, low: int = 1) -> int | None:
-    """Give a count as Python's integer, or None for none."""
+    """Return a count as Python's integer, or None for none."""
     if value is None:
         return None
     if not hasattr(value, "__index__"):
@@ -90,7 +90,7 @@ def count(name: str, value: Any, low: int = 1) -> int | None:
 def rungs_of(
     trainers: Sequence[Trainer], n: int, steps: int | None, epochs: float | None, halve_at: Sequence[int]
 ) -> list[int]:
-    """Give the updates at which members are dropped, and the last one, for ``n`` examples."""
+    """Return the updates at which members are dropped, and the last one, for ``n`` examples."""
     if (steps is None) == (epochs is None):
         raise ValueError("sweep: expected either steps= or epochs=, got both or neither")
     if epochs is not None:
@@ -115,7 +115,7 @@ def _per_epoch(trainer: Trainer, n: int) -> int:
 
 
 def measures_of(trainers: Sequence[Trainer], points: Sequence[Point], *, validated: bool) -> list[str]:
-    """Give the history's columns that tell how good a member is; that which ranks them by default comes last."""
+    """Return the history's columns that tell how good a member is; that which ranks them by default comes last."""
     kinds = {tuple(trainer.loss.measures.items()) for trainer in trainers}
     if len(kinds) > 1:
         names = sorted(tuple(name for name, _ in kind) for kind in kinds)
@@ -128,7 +128,7 @@ def measures_of(trainers: Sequence[Trainer], points: Sequence[Point], *, validat
 
 
 def fitting(trainers: Sequence[Trainer], device: Device, workers: int) -> int:
-    """Give how many models fit side by side: in half of the free memory, and a fair share for each worker."""
+    """Return how many models fit side by side: in half of the free memory, and a fair share for each worker."""
     most = -(-len(trainers) // workers)
     if device.is_host:
         most = min(most, _MOST)

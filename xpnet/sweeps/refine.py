@@ -104,7 +104,7 @@ def coarse_to_fine(
 
 
 def _around(wide: Uniform, values: list[float], margin: float) -> Uniform:
-    """Give the interval that the values span, widened on the distribution's own scale."""
+    """Return the interval that the values span, widened on the distribution's own scale."""
     shares = [wide.share(v) for v in values]
     low, high = max(min(shares) - margin, 0.0), min(max(shares) + margin, 1.0)
     return dataclasses.replace(wide, low=wide.at(low), high=wide.at(high))

@@ -109,7 +109,7 @@ class Sweep:
     # What members reached ------------------------------------------------------------------------------------------
 
     def last(self, member: int) -> dict[str, Any]:
-        """Give the last row of a member's history.
+        """Return the last row of a member's history.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class Sweep:
         return self.histories[member].rows[-1]
 
     def reached(self, members: Sequence[int]) -> list[dict[str, Any]]:
-        """Give members' rows as of the last update that each of them reached: halving may have dropped some.
+        """Return members' rows as of the last update that each of them reached: halving may have dropped some.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ class Sweep:
         return (bool(row["diverged"]), -row["step"], math.isnan(value), sign * value)
 
     def ranked(self, among: Sequence[int] | None = None) -> list[int]:
-        """Give members, best first; those that diverged come last.
+        """Return members, best first; those that diverged come last.
 
         Parameters
         ----------
@@ -178,7 +178,7 @@ class Sweep:
         return self.ranked()[0]
 
     def members(self) -> list[dict[str, Any]]:
-        """Give a row per member: its point, where it ended and with what, and whether and why it diverged.
+        """Return a row per member: its point, where it ended and with what, and whether and why it diverged.
 
         Returns
         -------
@@ -194,7 +194,7 @@ class Sweep:
         return rows
 
     def table(self, over: str = "seed") -> list[dict[str, Any]]:
-        """Give a row per point but for ``over`` (seeds), best first.
+        """Return a row per point but for ``over`` (seeds), best first.
 
         Each measure comes as its mean, with ``_std`` (the sample's standard deviation) and ``_margin`` (half
         of the 95 % interval by Student's t); ``n`` is how many members the row stands for and ``diverged`` how
@@ -228,7 +228,7 @@ class Sweep:
         return sorted(table, key=self.rank)
 
     def values(self, column: str, **where: Any) -> list[float]:
-        """Give the last value of a column of the members at the given values, in the order of the points.
+        """Return the last value of a column of the members at the given values, in the order of the points.
 
         Parameters
         ----------
@@ -255,7 +255,7 @@ class Sweep:
     # Networks ------------------------------------------------------------------------------------------------------
 
     def stack(self, members: Sequence[int], **options: Any) -> tuple[Trainer, dict[str, Any]]:
-        """Give one trainer of members that can train side by side, and their state for its ``restore``.
+        """Return one trainer of members that can train side by side, and their state for its ``restore``.
 
         The state is empty where they have not begun.
 
@@ -303,7 +303,7 @@ class Sweep:
         return blocks
 
     def evaluate(self, x: Array, y: Array) -> dict[str, list[float]]:
-        """Give ``loss``, ``cost`` and ``accuracy`` (or r2) of every member on other data, such as the test images.
+        """Return ``loss``, ``cost`` and ``accuracy`` (or r2) of every member on other data, such as the test images.
 
         Parameters
         ----------
@@ -331,7 +331,7 @@ class Sweep:
         return found
 
     def network(self, member: int | None = None) -> Network:
-        """Give a member as an ordinary trained network, with arrays of its own.
+        """Return a member as an ordinary trained network, with arrays of its own.
 
         Parameters
         ----------
@@ -358,7 +358,7 @@ class Sweep:
                                       for name in architecture.shapes})
 
     def ensemble(self, members: Sequence[int] | None = None) -> Ensemble:
-        """Give members as one classifier.
+        """Return members as one classifier.
 
         Parameters
         ----------
@@ -388,7 +388,7 @@ class Sweep:
         return Ensemble([self.network(m) for m in members])
 
     def _going(self) -> list[int]:
-        """Give the members that did not diverge, best first."""
+        """Return the members that did not diverge, best first."""
         if len(self.diverged) == len(self):
             raise DivergenceError(f"every member diverged; member 0: {self.diverged[0][1]}. Lower the rates")
         return [m for m in self.ranked() if m not in self.diverged]

@@ -44,11 +44,11 @@ class Uniform:
     _above: ClassVar[str] = ""
 
     def _width(self) -> float:
-        """Give how far the interval reaches: not finite where draws would not be."""
+        """Return how far the interval reaches: not finite where draws would not be."""
         return self.high - self.low
 
     def at(self, u: float) -> float:
-        """Give the value below which the share ``u`` in [0, 1] of the draws lies.
+        """Return the value below which the share ``u`` in [0, 1] of the draws lies.
 
         Parameters
         ----------
@@ -94,7 +94,7 @@ class LogUniform(Uniform):
         return self.high / self.low if self.low > 0 else math.inf
 
     def at(self, u: float) -> float:
-        """Give the value below which the share ``u`` in [0, 1] of the draws lies."""
+        """Return the value below which the share ``u`` in [0, 1] of the draws lies."""
         return min(float(self.low * self._width() ** u), float(self.high))
 
     def share(self, value: float) -> float:
@@ -135,7 +135,7 @@ def points(
 
 
 def _listed(space: Any) -> list[dict[str, Any]]:
-    """Give explicit points."""
+    """Return explicit points."""
     listed: list[Any] = [] if isinstance(space, str) or not isinstance(space, Iterable) else list(space)
     if not all(isinstance(point, Mapping) for point in listed) or (not listed and not is_array(space)):
         raise TypeError("sweep: expected a mapping of names to values, like {'l2': [0.0, 0.01], 'seed': range(3)}, or "
@@ -164,7 +164,7 @@ def _crossed(space: Mapping[str, Any], draws: int, draw_seed: int) -> list[dict[
 
 
 def _python(value: Any) -> Any:
-    """Give NumPy's numbers and arrays, and those among values, as Python's, which JSON has."""
+    """Return NumPy's numbers and arrays, and those among values, as Python's, which JSON has."""
     if type(value) in (list, tuple):
         return type(value)(map(_python, value))
     return value.tolist() if hasattr(value, "tolist") else value

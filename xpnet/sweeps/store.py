@@ -110,7 +110,7 @@ class Store:
             (self.directory / _TOLD).unlink(missing_ok=True)
 
     def load(self, until: int, check: Callable[[Block], None] | None = None) -> Iterator[Block]:
-        """Give the blocks that end at update ``until``, one after the other; name what is damaged in a warning.
+        """Return the blocks that end at update ``until``, one after the other; name what is damaged in a warning.
 
         ``check`` raises an error for a block that is not the sweep's.
         """
@@ -162,7 +162,7 @@ class Store:
             shutil.rmtree(run, ignore_errors=True)
 
     def run_of(self, members: Sequence[int], until: int) -> str | None:
-        """Give the directory for checkpoints of a block, None where none are kept."""
+        """Return the directory for checkpoints of a block, None where none are kept."""
         return str(self.directory / "runs" / self._name(members, until)) if self.directory and self._runs else None
 
     def tidy(self) -> None:
@@ -193,7 +193,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _digest(told: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
-    """Give a SHA-256 of what is told, and of all names, shapes, dtypes and bytes."""
+    """Return a SHA-256 of what is told, and of all names, shapes, dtypes and bytes."""
     found = hashlib.sha256(json.dumps(told).encode())
     for name, array in sorted(arrays.items()):
         host = to_numpy(array)
@@ -203,6 +203,6 @@ def _digest(told: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
 
 
 def _described(value: Any) -> Any:
-    """Give a value that JSON does not have in plain ones."""
+    """Return a value that JSON does not have in plain ones."""
     told = describe(value)
     return repr(value) if told is value else told

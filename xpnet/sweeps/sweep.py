@@ -159,7 +159,7 @@ def _blocks(
     result: Sweep, store: Store, train: Train, going: Sequence[int], rung: tuple[int, int], size: int, order: int,
     fit: Mapping[str, Any],
 ) -> Iterator[Block]:
-    """Give the blocks of all members going from one update to another: those in the store, and then those missing."""
+    """Return the blocks of all members going from one update to another: those in the store, and then those missing."""
     start, until = rung
 
     def task(members: Sequence[int]) -> Task:

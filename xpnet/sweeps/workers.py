@@ -59,7 +59,7 @@ class Shared:
             raise OSError(error.errno or errno.ENOSPC, told, folder) from error
 
     def open(self) -> Data:
-        """Give the data, opened once per process; those of an earlier sweep are let go of."""
+        """Return the data, opened once per process; those of an earlier sweep are let go of."""
         if self.folder not in self._opened:
             try:
                 x, y, *rest = [np.asarray(np.load(Path(self.folder) / f"{i}.npy", mmap_mode="r", allow_pickle=False))
@@ -83,7 +83,7 @@ def places(executor: Any, workers: int) -> int:
 
 @contextlib.contextmanager
 def train_on(data: Data, *, executor: Any, workers: int, callbacks: Sequence[Callback]) -> Iterator[Train]:
-    """Give the function that trains blocks: from lists of members, and what makes a task of members.
+    """Return the function that trains blocks: from lists of members, and what makes a task of members.
 
     It gives them as they come, in any order. A block for which memory is too small is split in two.
     """
@@ -159,7 +159,7 @@ class _Elsewhere:
         return ProcessPoolExecutor(self.workers, get_context("spawn"), _begin_worker, (self._folder,))
 
     def train(self, lists: Sequence[Members], task: Callable[[Members], Task]) -> Iterator[Block]:
-        """Give the blocks of lists of members as they come."""
+        """Return the blocks of lists of members as they come."""
         running: dict[Future[Block], Members] = {}
         waiting, died = list(lists), 0
         if waiting and not self._pool:

@@ -84,7 +84,7 @@ class Batches:
         return [min(self.size, self.n - i * self.size) for i in range(self.per_epoch)]
 
     def run(self, first: int, until: int) -> Generator[tuple[Array, Array], None, None]:
-        """Give features (size, features) and targets (size, outputs) of updates first to until - 1.
+        """Return features (size, features) and targets (size, outputs) of updates first to until - 1.
 
         A batch is valid until the next is asked for: its memory is used again. ``Halves`` stand for an array where a
         layer takes one, and then the generator must be closed where it is not used up.
@@ -96,7 +96,7 @@ class Batches:
                 yield batch.take(rows, following), self._encode(self._device.xp.take(self._labels, rows, axis=0))
 
     def _rows(self, update: int) -> Array:
-        """Give the examples of an update, by their indices."""
+        """Return the examples of an update, by their indices."""
         epoch, i = divmod(update - self.start, self.per_epoch)
         if epoch != self._epoch:
             self._order = self._device.asarray(random.permutation(self._seed, epoch, self.n))

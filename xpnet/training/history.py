@@ -63,14 +63,14 @@ class History:
         return iter(self.rows)
 
     def __getitem__(self, column: str) -> Any:
-        """Give one column as an array of shape (rows,), or (rows, models); NaN where a row lacks it."""
+        """Return one column as an array of shape (rows,), or (rows, models); NaN where a row lacks it."""
         there = [row[column] for row in self.rows if column in row]
         if not there:
             raise KeyError(f"no column {column!r}; there are {', '.join(self._names()) or 'no rows'}")
         return to_numpy([row[column] if column in row else there[0] * math.nan for row in self.rows])
 
     def _names(self) -> list[str]:
-        """Give the names in all rows, in the order in which they first came."""
+        """Return the names in all rows, in the order in which they first came."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     @property
@@ -85,7 +85,7 @@ class History:
         return next(sizes, None)
 
     def member(self, index: int) -> History:
-        """Give the history of one model of several.
+        """Return the history of one model of several.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class History:
         return one
 
     def records(self) -> list[dict[str, Any]]:
-        """Give the rows in plain numbers: with several models, one row for each, with a column ``model``.
+        """Return the rows in plain numbers: with several models, one row for each, with a column ``model``.
 
         Returns
         -------
@@ -113,7 +113,7 @@ class History:
         return [record for row in self.rows for record in by_model(row)]
 
     def table(self, last: int | None = None) -> str:
-        """Give the rows as a plain text table.
+        """Return the rows as a plain text table.
 
         Parameters
         ----------
@@ -163,7 +163,7 @@ class History:
         return plotting.history(self.columns, title=title)
 
     def to_pandas(self) -> Any:
-        """Give the rows as a ``pandas.DataFrame``: with several models, a row for each, with a column ``model``.
+        """Return the rows as a ``pandas.DataFrame``: with several models, a row for each, with a column ``model``.
 
         Returns
         -------
@@ -184,7 +184,7 @@ class History:
         return pandas.DataFrame(self.records())
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything in plain values that strict JSON holds, from which ``from_dict`` makes it again, exactly.
+        """Return everything in plain values that strict JSON holds, from which ``from_dict`` makes it again, exactly.
 
         Arrays become lists, with their dtypes by column; what is not finite becomes "nan", "inf" or "-inf".
 
@@ -225,7 +225,7 @@ class History:
 
 
 def by_model(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give a row in plain numbers: one dict, or one for each model with its index as ``model``."""
+    """Return a row in plain numbers: one dict, or one for each model with its index as ``model``."""
     models = max((len(v) for v in row.values() if getattr(v, "ndim", 0)), default=None)
     if models is None:
         return [dict(row)]

@@ -99,7 +99,7 @@ class LRRange:
 
 
 def running_median(values: Sequence[float], reach: int) -> list[float]:
-    """Give the median of each value and its neighbours, ``reach`` of them on either side."""
+    """Return the median of each value and its neighbours, ``reach`` of them on either side."""
     return [statistics.median(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))]
 
 

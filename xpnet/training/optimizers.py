@@ -78,7 +78,7 @@ class SGD:
         return () if isinstance(self.momentum, float | int) and self.momentum == 0 else ("velocity",)
 
     def linear(self, lr: Any, l2: Any) -> tuple[Any, Any]:
-        """Give keep and factor of the update without momentum, ``w = keep * w + factor * g``.
+        """Return keep and factor of the update without momentum, ``w = keep * w + factor * g``.
 
         Parameters
         ----------

@@ -12,7 +12,7 @@ REPEATED = 4  # rows standardised in one go
 
 
 def moments(x: Array, device: Device, dtype: str) -> tuple[Array, Array]:
-    """Give each feature's mean and 1 / standard deviation (1 where it does not vary), as ``dtype``.
+    """Return each feature's mean and 1 / standard deviation (1 where it does not vary), as ``dtype``.
 
     In one pass and in float64, block by block, so that integers stay as they are and a file is read once: Chan, Golub
     and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1982.
@@ -72,7 +72,7 @@ class Rows:
         pass
 
     def take(self, rows: Array, following: Array | None = None) -> Array:
-        """Give rows by their indices; those of the next batch change nothing here."""
+        """Return rows by their indices; those of the next batch change nothing here."""
         to = self._of(rows.shape[0])[0]
         if self._x.dtype != to.dtype:
             if self._beside is None:
@@ -81,7 +81,7 @@ class Rows:
         return self._filled(take(self._x, rows, to))
 
     def slice(self, rows: slice) -> Array:
-        """Give rows that follow each other."""
+        """Return rows that follow each other."""
         return self._filled(self._x[rows, :])
 
     def _filled(self, x: Array) -> Array:
@@ -97,7 +97,7 @@ class Rows:
         return room
 
     def _of(self, n: int) -> tuple[Array, ...]:
-        """Give views for ``n`` rows: of the room, and to standardise, of several rows as one.
+        """Return views for ``n`` rows: of the room, and to standardise, of several rows as one.
 
         Broadcasting a vector over few long rows takes NumPy two thirds of the time that it takes over many short ones.
         """

@@ -71,7 +71,7 @@ def network(run: Path, device: str | Device = "cpu") -> Network:
 
 
 def class_names(folder: Path, found: Network) -> list[str]:
-    """Give the names of a network's classes: those in the run's configuration, or numbers.
+    """Return the names of a network's classes: those in the run's configuration, or numbers.
 
     Raises
     ------

@@ -19,7 +19,7 @@ class Schedule(Protocol):
     """Anything that maps an update's number to a learning rate."""
 
     def __call__(self, step: int) -> Any:
-        """Give the rate of update ``step``."""
+        """Return the rate of update ``step``."""
         ...
 
 
@@ -39,7 +39,7 @@ class Constant:
         check_range("Constant", "eta", self.eta)
 
     def __call__(self, step: int) -> Any:
-        """Give the rate of update ``step``."""
+        """Return the rate of update ``step``."""
         return self.eta
 
 
@@ -67,7 +67,7 @@ class CyclicLR:
         at_least_1("CyclicLR", "step_size", self.step_size)
 
     def __call__(self, step: int) -> Any:
-        """Give the rate of update ``step``."""
+        """Return the rate of update ``step``."""
         phase = (step % (2 * self.step_size)) / self.step_size
         rise = phase if phase <= 1.0 else 2.0 - phase
         return self.eta_min + rise * (self.eta_max - self.eta_min)
@@ -98,7 +98,7 @@ class Step:
             at_least_1("Step", "step_size", self.step_size)
 
     def __call__(self, step: int) -> Any:
-        """Give the rate of update ``step``."""
+        """Return the rate of update ``step``."""
         at: Any = self.step_size
         if is_array(at):
             drops = sum(bool(step >= update) for update in at)
@@ -134,6 +134,6 @@ class Cosine:
         at_least_1("Cosine", "steps", self.steps)
 
     def __call__(self, step: int) -> Any:
-        """Give the rate of update ``step``."""
+        """Return the rate of update ``step``."""
         part = 0.5 * (1.0 + math.cos(math.pi * min(step / self.steps, 1.0)))
         return self.eta_min + part * (self.eta_max - self.eta_min)

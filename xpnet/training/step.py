@@ -117,7 +117,7 @@ class Learner:
         self._running_rate = device.asarray(rates, dtype)
 
     def state(self) -> dict[str, Array]:
-        """Give the live arrays and the optimiser's moments, as ``"velocity.W1"``, by name.
+        """Return the live arrays and the optimiser's moments, as ``"velocity.W1"``, by name.
 
         Returns
         -------
@@ -127,7 +127,7 @@ class Learner:
         return {**self.arrays, **moments}
 
     def batches(self, x: Array, size: int) -> Halves | Rows:
-        """Give what prepares batches of ``x``, in halves where the first layer's products gain from it.
+        """Return what prepares batches of ``x``, in halves where the first layer's products gain from it.
 
         Parameters
         ----------
@@ -179,7 +179,7 @@ class Learner:
         return value
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Array]:
-        """Give ``loss``, ``cost`` and what the loss measures beside, block by block.
+        """Return ``loss``, ``cost`` and what the loss measures beside, block by block.
 
         Parameters
         ----------

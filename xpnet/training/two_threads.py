@@ -26,7 +26,7 @@ LEAST = 2**23  # multiplications in a product that gain more than what it costs 
 
 
 def halved(x: Array) -> Array | None:
-    """Give an array (n, features) as (2n, features / 2), with each row as two of them, where it is the same memory."""
+    """Return a view (2n, features / 2) of an array (n, features), each row as two, or None if there is no such view."""
     n, k = x.shape
     with contextlib.suppress(ValueError, AttributeError):  # NumPy 2.0 raises the latter
         return namespace(x).reshape(x, (2 * n, k // 2), copy=False)
@@ -188,7 +188,7 @@ class Halves:
         return self
 
     def __matmul__(self, w: Array) -> Array:
-        """Give the product with a matrix (features, m), which no one changes but ``descend``."""
+        """Return the product with a matrix (features, m), which no one changes but ``descend``."""
         if not self._multiplied:
             load = self._load
             self._both(lambda half: half.multiply(w, load))

@@ -40,7 +40,7 @@ class Square(Layer):
     """A layer that nobody else knows."""
 
     def forward(self, x: Any, *arrays: Any, train: bool = False, noise: Any = None) -> Any:
-        """Give x squared."""
+        """Return x squared."""
         return x * x, None, ()
 
 
@@ -99,7 +99,7 @@ def test_numpy_alone_reads_and_writes_the_arrays(tmp_path: Path) -> None:
 
 
 def written(**entries: bytes) -> bytes:
-    """Give a zip archive."""
+    """Return a zip archive."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
@@ -108,7 +108,7 @@ def written(**entries: bytes) -> bytes:
 
 
 def npy(header: str) -> bytes:
-    """Give an npy file of a header and no data."""
+    """Return an npy file of a header and no data."""
     text = header.encode().ljust(118) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
@@ -163,7 +163,7 @@ class Scaled(Layer):
     parameters: ClassVar[tuple[str, ...]] = ("a",)
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
-        """Give the array's shape."""
+        """Return the array's shape."""
         return {"a": (features,)}
 
 
@@ -214,7 +214,7 @@ def test_folding_several_models_is_folding_each(device: Device) -> None:
 
 
 def module(architecture: Sequential) -> Any:
-    """Give the torch ``Sequential`` with the same layers, Standardize left out."""
+    """Return the torch ``Sequential`` with the same layers, Standardize left out."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
     layers, width = [], architecture.in_features
     for layer in architecture.layers:
@@ -321,7 +321,7 @@ def onnx() -> Any:
 
 
 def run_onnx(model: Any, x: Any) -> Any:
-    """Give what onnxruntime makes of an input."""
+    """Return what onnxruntime makes of an input."""
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -34,7 +34,7 @@ ARCHITECTURE = mlp(4, [5], 3, batch_norm=True, dropout=0.25, standardize=True, i
 
 def make(device: Device | None = None, architecture: Sequential = ARCHITECTURE, models: tuple[int, ...] = (),
          dtype: str = "float32") -> Network:
-    """Give a network with random arrays, in the layout that training gives them."""
+    """Return a network with random arrays, in the layout that training gives them."""
     device = device or Device()
     arrays = {name: a for part in architecture.allocate(models, device, dtype) for name, a in part.views.items()}
     for name, a in arrays.items():
@@ -164,7 +164,7 @@ def rewrite(path: Path, **changes: Any) -> None:
 
 
 def layers(*config: Any) -> str:
-    """Give a description of a network of these layers."""
+    """Return a description of a network of these layers."""
     return json.dumps({"in_features": 4, "layers": list(config)})
 
 

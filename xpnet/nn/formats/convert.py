@@ -88,7 +88,7 @@ def load_npz(
 
 
 def to_torch(network: Network) -> dict[str, NDArray[Any]]:
-    """Give the state dict of the torch ``Sequential`` with the same layers, as NumPy arrays.
+    """Return the state dict of the torch ``Sequential`` with the same layers, as NumPy arrays.
 
     ``module.load_state_dict({name: torch.from_numpy(a) for name, a in to_torch(network).items()})`` loads it into
     ``torch.nn.Sequential(Linear, BatchNorm1d, ReLU, Dropout, ...)``, whose names are the layers' places. A
@@ -169,7 +169,7 @@ def from_torch(
 
 
 def fold(network: Network) -> Network:
-    """Give a network that predicts the same with less: batch norm folded into the Linear before it, no dropout.
+    """Return a network that predicts the same with less: batch norm folded into the Linear before it, no dropout.
 
     ``(x @ W + b - mean) * s + beta`` with ``s = gamma / sqrt(var + eps)`` is ``x @ (W * s) + (b - mean) * s + beta``.
     It is calculated in float64 and rounded once. Batch norm that does not follow a Linear stays.
@@ -228,7 +228,7 @@ def single(network: Network, owner: str) -> Network:
 
 
 def hosted(network: Network) -> list[tuple[Layer, list[NDArray[Any]]]]:
-    """Give each layer with its arrays on the host, parameters first."""
+    """Return each layer with its arrays on the host, parameters first."""
     return [(layer, [to_numpy(network.arrays[name]) for name in names])
             for layer, names in zip(network.architecture.layers, network.architecture._names, strict=True)]
 

@@ -21,7 +21,7 @@ __all__ = ["to_onnx"]
 def to_onnx(
     network: Network, path: str | Path | None = None, *, input_dtype: str | None = None, softmax: bool = False
 ) -> Any:
-    """Give a network as an ONNX model for prediction, and write it to a file where one is named.
+    """Return a network as an ONNX model for prediction, and write it to a file where one is named.
 
     Batch norm with its running statistics is folded into the Linear before it, dropout is left out, Standardize
     becomes Sub and Mul. The input is ``x`` (n, in_features), the output ``logits`` or ``probabilities``

@@ -33,7 +33,7 @@ class CheckpointError(ValueError):
 
 
 def pack(arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Give the content of a safetensors file: the same for the same arrays and metadata."""
+    """Return the content of a safetensors file: the same for the same arrays and metadata."""
     # C-ordered copies: safetensors writes a transposed view's memory as it lies, which is silently wrong.
     content = save({name: np.array(to_numpy(a), order="C") for name, a in arrays.items()})
     if not metadata:
@@ -46,7 +46,7 @@ def pack(arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -
 
 
 def unpack(content: bytes) -> dict[str, np.ndarray]:
-    """Give the arrays in a safetensors file's content.
+    """Return the arrays in a safetensors file's content.
 
     Raises
     ------
@@ -126,14 +126,14 @@ def architecture_from(config: Any) -> Sequential:
 
 
 def plain(value: Any) -> Any:
-    """Give what JSON holds of a layer's or a trainer's field."""
+    """Return what JSON holds of a layer's or a trainer's field."""
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"fields are saved as JSON, which has no {type(value).__name__}: {value!r}")
 
 
 def readable() -> int:
-    """Give how many bytes a file may have to be read: it is in memory up to three times."""
+    """Return how many bytes a file may have to be read: it is in memory up to three times."""
     free = Device().free_memory()
     return free // 3 if free else 2**40
 
