@@ -59,7 +59,7 @@ def add_gradient(out: Any, x: Array, d: Array) -> Any:
 
 
 def descent(flat: Array, rows: int) -> Descent | None:
-    """Return an object that updates ``flat``, a matrix of ``rows`` rows, by plain descent in one pass, if that is faster.
+    """Return what updates ``flat``, a matrix of ``rows`` rows, by plain descent in one pass, if that is faster.
 
     It gains for large matrices on NumPy, whose BLAS then adds the gradient as it is formed.
     """
