@@ -186,6 +186,15 @@ def test_nvidias_compiler_is_asked_first() -> None:
     assert "/absent.so cannot be loaded" in output(code, CPUCUDA_NVRTC="/absent.so").stderr
 
 
+def test_only_nvidias_compiler_refuses_an_array_of_variable_length() -> None:
+    module = cupy.RawModule(code='extern "C" __global__ void k(int* y, int n) { int a[n]; y[0] = a[0]; }')
+    if os.environ.get("CPUCUDA_NVRTC"):
+        with pytest.raises(cupy.cuda.compiler.CompileException, match="constant"):
+            module.compile()
+    else:
+        module.compile()
+
+
 @pytest.mark.parametrize("library", ["fft", "random", "solver", "sparse"])
 def test_absent_libraries_name_themselves(library: str) -> None:
     call = {
