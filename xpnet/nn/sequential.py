@@ -81,6 +81,10 @@ class Sequential:
         self.least_batch: int = max(layer.least_batch for layer in self.layers)
         self.out_features = width
 
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        # All follows from the layers; pickles of earlier versions lack what was derived from them since.
+        vars(self).update(vars(Sequential(state["in_features"], state["layers"])))
+
     def __repr__(self) -> str:
         return f"Sequential({self.in_features}, {list(self.layers)})"
 

@@ -69,7 +69,11 @@ class Sweep:
         self.diverged: dict[int, tuple[int, str]] = {}
         self.states: list[dict[str, Any]] = [{} for _ in points]
         self._trainers = trainers
-        self.measure: Measure = measured(trainers[0].loss)[score]
+
+    @property
+    def measure(self) -> Measure:
+        """What ranks the members: whether more of it is better, and whether it is a share."""
+        return measured(self._trainers[0].loss)[self.score]
 
     def __len__(self) -> int:
         return len(self.points)
