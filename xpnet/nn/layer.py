@@ -26,14 +26,14 @@ L = TypeVar("L", bound="Layer")
 
 
 @overload
-def layer(cls: type[L]) -> type[L]: ...
+def layer(kind: type[L]) -> type[L]: ...
 
 
 @overload
 def layer(*, example: Mapping[str, Any]) -> Callable[[type[L]], type[L]]: ...
 
 
-def layer(cls: type[L] | None = None, *, example: Mapping[str, Any] | None = None) -> Any:
+def layer(kind: type[L] | None = None, *, example: Mapping[str, Any] | None = None) -> Any:
     """Register a layer under its name: files can name it, and its example is what gradients are proven on.
 
     ``@layer`` takes the layer with its fields' defaults as the example, ``@layer(example={"out_width": 3})`` that with
@@ -41,7 +41,7 @@ def layer(cls: type[L] | None = None, *, example: Mapping[str, Any] | None = Non
 
     Parameters
     ----------
-    cls : type
+    kind : type
         A frozen dataclass.
     example : mapping, optional
         Fields of the example.
@@ -66,7 +66,7 @@ def layer(cls: type[L] | None = None, *, example: Mapping[str, Any] | None = Non
         LAYERS[cls.__name__] = cls
         return cls
 
-    return register if cls is None else register(cls)
+    return register if kind is None else register(kind)
 
 
 class Layer:

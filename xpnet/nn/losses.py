@@ -157,7 +157,18 @@ class Loss(Protocol):
 
 
 def measures_of(loss: Loss) -> dict[str, Measure]:
-    """Return all that an evaluation measures: the loss, the cost, and the measures that the loss declares."""
+    """Return all that an evaluation measures: the loss, the cost, and the measures that the loss declares.
+
+    Parameters
+    ----------
+    loss : Loss
+        A loss.
+
+    Returns
+    -------
+    dict of str to Measure
+        By name.
+    """
     return {**_ALWAYS, **loss.measures}
 
 

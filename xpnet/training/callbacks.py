@@ -39,7 +39,7 @@ class Progress(Callback):
         from tqdm import tqdm
 
         hidden = not (sys.stderr.isatty() if self.show is None else self.show)
-        self.columns = [name for name in measured(trainer.loss) if not name.endswith("_cost")]
+        self.columns: list[str] = [name for name in measured(trainer.loss) if not name.endswith("_cost")]
         self.bar: Any = tqdm(total=steps, initial=trainer.step, desc=self.label, unit="step", disable=hidden)
 
     def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:

@@ -26,7 +26,8 @@ class _Monitor(Callback):
         if not min_delta >= 0:
             raise ValueError(f"{type(self).__name__}: expected min_delta of at least 0, got {min_delta!r}")
         self.monitor: str = monitor
-        self.mode = self._given = mode  # without one, the trainer's loss knows
+        self.mode: str | None = mode  # without one, the trainer's loss knows
+        self._given = mode
         self.min_delta: float = min_delta
         self.best: list[float | None] = []
         self.wait: list[int] = []
