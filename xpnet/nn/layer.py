@@ -22,18 +22,18 @@ __all__ = ["LAYERS", "Forward", "Layer", "layer"]
 Pullback = Callable[..., tuple[Array | None, tuple[Array, ...]]]
 Forward = tuple[Array, Pullback, tuple[Array, ...]]
 LAYERS: dict[str, type[Layer]] = {}
-L = TypeVar("L", bound="Layer")
+_L = TypeVar("_L", bound="Layer")
 
 
 @overload
-def layer(kind: type[L]) -> type[L]: ...
+def layer(kind: type[_L]) -> type[_L]: ...
 
 
 @overload
-def layer(*, example: Mapping[str, Any]) -> Callable[[type[L]], type[L]]: ...
+def layer(*, example: Mapping[str, Any]) -> Callable[[type[_L]], type[_L]]: ...
 
 
-def layer(kind: type[L] | None = None, *, example: Mapping[str, Any] | None = None) -> Any:
+def layer(kind: type[_L] | None = None, *, example: Mapping[str, Any] | None = None) -> Any:
     """Register a layer under its name: files can name it, and its example is what gradients are proven on.
 
     ``@layer`` takes the layer with its fields' defaults as the example, ``@layer(example={"out_width": 3})`` that with
@@ -57,7 +57,7 @@ def layer(kind: type[L] | None = None, *, example: Mapping[str, Any] | None = No
         If there is no layer with these fields.
     """
 
-    def register(cls: type[L]) -> type[L]:
+    def register(cls: type[_L]) -> type[_L]:
         try:
             cls.example = cls(**example or {})
         except TypeError as error:
