@@ -53,7 +53,7 @@ def both(array: np.ndarray) -> tuple[Any, np.ndarray]:
     return cupy.asarray(array), array
 
 
-def same(actual: Any, expected: Any, what: object, scale: float = 1) -> None:
+def assert_same(actual: Any, expected: Any, what: object, scale: float = 1) -> None:
     """Check that CuPy's result has the shape, type and values of NumPy's, within ``scale`` times the tolerance."""
     expected = np.asarray(expected)
     assert isinstance(actual, cupy.ndarray), what
@@ -63,6 +63,8 @@ def same(actual: Any, expected: Any, what: object, scale: float = 1) -> None:
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance, err_msg=str(what))
 
 
-def output(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a process of its own, with these environment variables."""
-    return subprocess.run([sys.executable, "-c", code], env={**os.environ, **variables}, capture_output=True, text=True)
+def run_python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own, with these environment variables; a signal that ends it is an error."""
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **variables}, capture_output=True, text=True)
+    assert done.returncode >= 0, f"ended by signal {-done.returncode}: {done.stderr}"
+    return done

@@ -13,7 +13,7 @@ from cupy.cublas import gemv
 from cupy_backends.cuda.libs import cublas
 from hypothesis import strategies as st
 
-from .support import COMPLEX, DTYPES, FLOATS, both, draw, generator, same
+from .support import COMPLEX, DTYPES, FLOATS, assert_same, both, draw, generator
 
 repeatable = hypothesis.settings(derandomize=True, max_examples=30, deadline=None, database=None)
 SIZES = st.integers(0, 5)
@@ -39,25 +39,25 @@ def test_matmul(dtype: str, sizes: tuple[int, int, int], batches: Any, turned: t
     # NumPy accumulates in half precision.
     expected = np.matmul(x.astype("f4"), y.astype("f4")).astype("f2") if dtype == "f2" else np.matmul(x, y)
     scale = 100 * max(1, k)
-    same(cupy.matmul(a, b), expected, (shapes, turned), scale)
+    assert_same(cupy.matmul(a, b), expected, (shapes, turned), scale)
     if not batches[0] and not batches[1]:
-        same(a.dot(b), expected, "dot", scale)
+        assert_same(a.dot(b), expected, "dot", scale)
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:7])
 def test_products_of_vectors_and_views(dtype: str) -> None:
     random = generator("vectors", dtype)
     (a, x), (b, y), (c, z) = (both(draw(random, dtype, shape)) for shape in ((6,), (6,), (6, 4)))
-    same(cupy.dot(a, b), np.dot(x, y), "dot", 100)
-    same(cupy.vdot(a, b), np.vdot(x, y), "vdot", 100)
-    same(cupy.dot(a[::-2], b[::-2]), np.dot(x[::-2], y[::-2]), "strides", 100)
-    same(a @ c, x @ z, "vector and matrix", 100)
-    same(c.T @ b, z.T @ y, "matrix and vector", 100)
-    same(c[::2, 1:].T @ c[1::2, :2], z[::2, 1:].T @ z[1::2, :2], "parts", 100)
-    same(cupy.outer(a, b), np.outer(x, y), "outer", 100)
-    same(cupy.inner(a, b), np.inner(x, y), "inner", 100)
-    same(cupy.tensordot(c, c, axes=([0], [0])), np.tensordot(z, z, axes=([0], [0])), "tensordot", 100)
-    same(cupy.einsum("ij,i->j", c, a), np.einsum("ij,i->j", z, x), "einsum", 100)
+    assert_same(cupy.dot(a, b), np.dot(x, y), "dot", 100)
+    assert_same(cupy.vdot(a, b), np.vdot(x, y), "vdot", 100)
+    assert_same(cupy.dot(a[::-2], b[::-2]), np.dot(x[::-2], y[::-2]), "strides", 100)
+    assert_same(a @ c, x @ z, "vector and matrix", 100)
+    assert_same(c.T @ b, z.T @ y, "matrix and vector", 100)
+    assert_same(c[::2, 1:].T @ c[1::2, :2], z[::2, 1:].T @ z[1::2, :2], "parts", 100)
+    assert_same(cupy.outer(a, b), np.outer(x, y), "outer", 100)
+    assert_same(cupy.inner(a, b), np.inner(x, y), "inner", 100)
+    assert_same(cupy.tensordot(c, c, axes=([0], [0])), np.tensordot(z, z, axes=([0], [0])), "tensordot", 100)
+    assert_same(cupy.einsum("ij,i->j", c, a), np.einsum("ij,i->j", z, x), "einsum", 100)
 
 
 class Problem:
@@ -151,7 +151,7 @@ def test_dot_with_strides(name: str) -> None:
         getattr(cublas, name)(cupy.cuda.get_cublas_handle(), n, a.data.ptr, step_x, b.data.ptr, step_y, result.data.ptr)
         left = x[:abs(step_x) * n:abs(step_x)][::int(math.copysign(1, step_x))]
         right = y[: step_y * n : step_y]
-        same(result, (left.conj() if name.endswith("c") else left) @ right, (name, step_x, step_y), 100)
+        assert_same(result, (left.conj() if name.endswith("c") else left) @ right, (name, step_x, step_y), 100)
 
 
 def test_wrong_sizes_are_refused() -> None:

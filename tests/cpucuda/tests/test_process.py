@@ -1,4 +1,4 @@
-"""What holds for whole processes: their device, variables of the environment, refusals and the command line."""
+"""The device, environment variables, refused functions and the command line, in processes of their own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import cpucuda
 from cpucuda import build
 
-from .support import output
+from .support import run_python
 
 ADD = "import cupy; x = cupy.arange(4.0); y = (x + 1).get(); "
 
@@ -96,7 +96,7 @@ print('cupy' in sys.modules)"""
 
 def test_another_sitecustomize_still_runs(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("print('mine')")
-    done = output("import cpucuda; print(cpucuda.counts()['kernels'])",
+    done = run_python("import cpucuda; print(cpucuda.counts()['kernels'])",
                   PYTHONPATH=os.pathsep.join([os.environ["PYTHONPATH"], str(tmp_path)]))
     assert done.stdout.split() == ["mine", "0"]
 
@@ -119,8 +119,8 @@ def test_counts_of_launches_and_products() -> None:
 def test_kernels_and_products_can_be_skipped() -> None:
     code = ("import cupy, cpucuda; x = cupy.asarray([[3.0, 0], [0, 3]]); y = x * 7; x += 1;"
             "c = cpucuda.counts(); x @ x; d = cpucuda.counts(); print(x.get()[0, 0], c['kernels'] >= 2, d['cublas'])")
-    assert output(code, CPUCUDA_SKIP_KERNELS="1").stdout.strip() == "3.0 True 1"
-    assert output(code, CPUCUDA_SKIP_KERNELS="").stdout.strip() == "4.0 True 1"
+    assert run_python(code, CPUCUDA_SKIP_KERNELS="1").stdout.strip() == "3.0 True 1"
+    assert run_python(code, CPUCUDA_SKIP_KERNELS="").stdout.strip() == "4.0 True 1"
 
 
 def test_several_devices_and_copies_between_them() -> None:
@@ -138,10 +138,10 @@ try:
 except ValueError as error:
     print('different' in str(error))
 print(cupy.cuda.runtime.deviceCanAccessPeer(0, 1))"""
-    done = output(code, CPUCUDA_DEVICES="2")
+    done = run_python(code, CPUCUDA_DEVICES="2")
     assert done.stdout.split() == "2 1 True 1 True True 0".split(), done.stderr
-    assert output(code, CPUCUDA_DEVICES="2", CUDA_VISIBLE_DEVICES="0").stdout.split()[0] == "1"
-    assert "NoDevice" in output(ADD, CPUCUDA_DEVICES="0").stderr
+    assert run_python(code, CPUCUDA_DEVICES="2", CUDA_VISIBLE_DEVICES="0").stdout.split()[0] == "1"
+    assert "NoDevice" in run_python(ADD, CPUCUDA_DEVICES="0").stderr
 
 
 def test_memory_ends() -> None:
@@ -156,7 +156,7 @@ except cupy.cuda.runtime.CUDARuntimeError as error:
     print('cudaErrorMemoryAllocation' in str(error))
 del x
 cupy.empty(1000, 'u1')"""
-    done = output(code, CPUCUDA_MEMORY="1000")
+    done = run_python(code, CPUCUDA_MEMORY="1000")
     assert done.stdout.split() == ["1000", "-600", "True"], done.stderr
 
 
@@ -171,19 +171,20 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 print((x + 1).get()[0])"""
-    assert output(code).stdout.split() == ["True", "1.0"]
+    assert run_python(code).stdout.split() == ["True", "1.0"]
 
 
 def test_launches_can_be_printed() -> None:
-    assert "<<<(1, 1, 1), (4, 1, 1)>>> took" in output(ADD, CPUCUDA_VERBOSE="1").stderr.replace("(128,", "(4,")
+    assert "<<<(1, 1, 1), (4, 1, 1)>>> took" in run_python(ADD, CPUCUDA_VERBOSE="1").stderr.replace("(128,", "(4,")
 
 
 def test_nvidias_compiler_is_asked_first() -> None:
-    """A library that cannot be loaded is an error, so the variable is never ignored."""
+    """CPUCUDA_NVRTC is never ignored: a library that cannot be loaded is an error."""
     code = "import cupy; k = cupy.RawKernel('extern \"C\" __global__ void never_seen() {}', 'never_seen'); k.compile()"
-    assert "/absent.so cannot be loaded" in output(code, CPUCUDA_NVRTC="/absent.so", CUPY_CACHE_IN_MEMORY="1").stderr
-    assert output(code).stderr == ""  # now CuPy has it in its cache
-    assert "/absent.so cannot be loaded" in output(code, CPUCUDA_NVRTC="/absent.so").stderr
+    done = run_python(code, CPUCUDA_NVRTC="/absent.so", CUPY_CACHE_IN_MEMORY="1")
+    assert "/absent.so cannot be loaded" in done.stderr
+    assert run_python(code).stderr == ""  # now CuPy has it in its cache
+    assert "/absent.so cannot be loaded" in run_python(code, CPUCUDA_NVRTC="/absent.so").stderr
 
 
 def test_only_nvidias_compiler_refuses_an_array_of_variable_length() -> None:

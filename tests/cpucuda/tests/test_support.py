@@ -1,4 +1,4 @@
-"""Canaries of the helpers: each fails when it should."""
+"""Canaries of the helpers: each one fails if it should."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cupy
 import numpy as np
 import pytest
 
-from .support import DTYPES, draw, generator, output, run, same
+from .support import DTYPES, assert_same, draw, generator, run, run_python
 
 
 @pytest.mark.parametrize(
@@ -15,15 +15,15 @@ from .support import DTYPES, draw, generator, output, run, same
      np.array([0, np.nan, 0], "f4")],
     ids=["values", "shape", "dtype", "small", "nan"],
 )
-def test_same_notices_a_difference(wrong: np.ndarray) -> None:
-    same(cupy.zeros(3, "f4"), np.zeros(3, "f4"), "equal")
+def test_assert_same_notices_a_difference(wrong: np.ndarray) -> None:
+    assert_same(cupy.zeros(3, "f4"), np.zeros(3, "f4"), "equal")
     with pytest.raises(AssertionError, match="canary"):
-        same(cupy.asarray(wrong), np.zeros(3, "f4"), "canary")
+        assert_same(cupy.asarray(wrong), np.zeros(3, "f4"), "canary")
 
 
-def test_same_refuses_an_array_of_numpy() -> None:
+def test_assert_same_refuses_an_array_of_numpy() -> None:
     with pytest.raises(AssertionError, match="canary"):
-        same(np.zeros(3), np.zeros(3), "canary")
+        assert_same(np.zeros(3), np.zeros(3), "canary")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -40,6 +40,11 @@ def test_run_shows_what_a_kernel_does_not_write() -> None:
     assert np.flatnonzero(np.isnan(y)).tolist() == [7]
 
 
-def test_output_passes_variables_and_the_exit_status_on() -> None:
-    done = output("import os, sys; print(os.environ['CPUCUDA_CANARY']); sys.exit(3)", CPUCUDA_CANARY="yes")
+def test_run_python_passes_variables_and_the_exit_status_on() -> None:
+    done = run_python("import os, sys; print(os.environ['CPUCUDA_CANARY']); sys.exit(3)", CPUCUDA_CANARY="yes")
     assert (done.returncode, done.stdout.strip()) == (3, "yes")
+
+
+def test_run_python_notices_a_process_that_is_killed() -> None:
+    with pytest.raises(AssertionError, match="signal 15"):
+        run_python("import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
