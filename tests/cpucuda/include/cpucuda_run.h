@@ -90,8 +90,9 @@ inline void yield() {
     if (current_launch->cooperative) wait(CpuCudaYield, 0, 0);
 }
 
+// Not inlined: a kernel is compiled once, and not for each order of its threads.
 template <auto KERNEL, class... A, size_t... N>
-inline void call(void (*)(A...), void** parameters, std::index_sequence<N...>) {
+__noinline__ void call(void (*)(A...), void** parameters, std::index_sequence<N...>) {
     KERNEL(*static_cast<std::remove_cv_t<A>*>(parameters[N])...);
 }
 template <auto KERNEL, class... A> inline void call(void (*kernel)(A...), void** parameters) {
@@ -101,9 +102,9 @@ template <auto KERNEL, class... A> inline void call(void (*kernel)(A...), void**
 // Flushes subnormal floats to zero, as -ftz=true does.
 struct Flush {
 #if defined(__SSE__)
-    unsigned previous = _mm_getcsr();
-    explicit Flush(bool wanted) { if (wanted) _mm_setcsr(previous | 0x8040); }
-    ~Flush() { _mm_setcsr(previous); }
+    unsigned previous = __builtin_ia32_stmxcsr();
+    explicit Flush(bool wanted) { if (wanted) __builtin_ia32_ldmxcsr(previous | 0x8040); }
+    ~Flush() { __builtin_ia32_ldmxcsr(previous); }
 #else
     explicit Flush(bool) {}
 #endif
@@ -175,10 +176,10 @@ template <auto KERNEL> const char* run(void** parameters, const CpuCudaLaunch* l
 // nvrtc.cpp appends these to a source: one for every kernel, with the threads per block of its launch bounds, and one
 // for every variable of the device.
 #define CPUCUDA_KERNEL(name, max_threads, ...)                                                                         \
-    extern "C" __attribute__((visibility("default"))) const CpuCudaKernel cpucuda_kernel_##name = {                    \
+    extern "C" __attribute__((visibility("default"), externally_visible)) const CpuCudaKernel cpucuda_kernel_##name = {                    \
         [](void** parameters, const CpuCudaLaunch* launch) {                                                           \
             return cpucuda::run<(__VA_ARGS__)>(parameters, launch, CPUCUDA_USES_FIBERS, CPUCUDA_FTZ);                  \
         }, cpucuda::parameter_count(__VA_ARGS__), cpucuda::parameter_sizes(__VA_ARGS__), max_threads};
 #define CPUCUDA_VARIABLE(name, ...)                                                                                    \
-    extern "C" __attribute__((visibility("default"))) const CpuCudaVariable cpucuda_variable_##name = {                \
+    extern "C" __attribute__((visibility("default"), externally_visible)) const CpuCudaVariable cpucuda_variable_##name = {                \
         (void*)&(__VA_ARGS__), sizeof(__VA_ARGS__)};
