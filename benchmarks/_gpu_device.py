@@ -129,9 +129,9 @@ class Watched(SGD):
 
     watch: Any = None
 
-    def update(self, w: Array, g: Array, slots: Any, lr: Any, l2: Any, step: int) -> None:
+    def update(self, w: Array, g: Array, slots: Any, lr: Any, step: int) -> None:
         """Change ``w``, then call."""
-        super().update(w, g, slots, lr, l2, step)
+        super().update(w, g, slots, lr, step)
         self.watch(step, w)
 
 

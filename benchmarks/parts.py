@@ -83,8 +83,7 @@ def update(trainer: Any, x: Any, targets: Any, lr: Any, clock: Clock) -> None:
     _, back = trainer.loss.forward(out, targets)
     d = back()
     clock.tick("loss and its gradient")
-    if learner.descent:
-        learner.descent.keep, learner.descent.factor = learner._rule.linear(lr, learner._penalties[0])
+    learner.set_descent(lr)
     for i in range(len(rows) - 1, -1, -1):
         to = learner._into[i]
         d, own = pullbacks[i](d, to, i > 0)
@@ -95,8 +94,7 @@ def update(trainer: Any, x: Any, targets: Any, lr: Any, clock: Clock) -> None:
     for running in learner.running.segments:
         running += learner._running_rate * (np.concatenate(batch, axis=-1) - running)
     clock.tick("running statistics")
-    for w, g, slots, penalty in learner._segments:
-        learner._rule.update(w, g, slots, lr, penalty, trainer.step)
+    learner.apply(lr, trainer.step)
     trainer.run_state.step += 1
     clock.tick("optimiser, all other arrays")
 

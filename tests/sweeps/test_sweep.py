@@ -33,6 +33,7 @@ from xpnet.backend import Device, to_numpy
 from xpnet.sweeps import blocks as blocks_module
 from xpnet.sweeps.plan import fitting
 from xpnet.sweeps.store import DamagedBlockWarning
+from xpnet.training.optimizers import Optimizer
 
 KINDS: dict[str, dict[str, Any]] = {
     "sgd": {}, "momentum": {"optimizer": SGD(0.9), "rate": 0.01}, "adam": {"optimizer": Adam(), "rate": 0.003},
@@ -92,15 +93,13 @@ class Rate:
         return self.rate
 
 
-class Descent:
-    """An optimiser that is no dataclass."""
-
-    slots = ()
+class Descent(Optimizer):
+    """An optimizer that is no dataclass."""
 
     def __init__(self, factor: float) -> None:
         self.factor = factor
 
-    def update(self, w: Any, g: Any, slots: Any, lr: Any, l2: Any, step: int) -> None:
+    def update(self, w: Any, g: Any, slots: Any, lr: Any, step: int) -> None:
         w -= self.factor * lr * g
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from helpers import assert_close, draw, eps
 
+from xpnet import Trainer, mlp
 from xpnet.backend import Device, to_numpy
 from xpnet.nn.per_model import bind
-from xpnet.training.optimizers import SGD, Adam, AdamW
+from xpnet.training.optimizers import SGD, Adam, AdamW, Segment, apply, clip
 
 SIZE = 5
 RATES = [0.1, 0.05, 0.2, 0.1, 0.0, 0.01, 0.1, 0.3]
@@ -33,10 +34,8 @@ def sgd(w: float, gradient: Callable[[int, float], float], rates: list[float], l
 def adam(w: float, gradient: Callable[[int, float], float], rates: list[float], l2: float | None, p: Any) -> float:
     m = v = 0.0
     for t, lr in enumerate(rates, start=1):
-        g = gradient(t - 1, w)
-        if l2 is not None:
-            w = w - lr * getattr(p, "weight_decay", 0.0) * w  # AdamW: first the decay, then all else
-            g = g + 2.0 * l2 * w
+        g = gradient(t - 1, w) + (2.0 * l2 * w if l2 else 0.0)
+        w = w - lr * p.weight_decay * w  # AdamW: after the gradient is taken
         m = p.beta1 * m + (1 - p.beta1) * g
         v = p.beta2 * v + (1 - p.beta2) * g * g
         w = w - lr * (m / (1 - p.beta1**t)) / (math.sqrt(v / (1 - p.beta2**t)) + p.eps)
@@ -81,13 +80,13 @@ def test_several_updates_follow_the_formulas(
     start, curve = to_numpy(w).astype("float64"), to_numpy(curvature).astype("float64")
     bound = bind(optimizer, device, dtype, axes=1)
     slots = {slot: device.empty(shape, dtype) for slot in bound.slots}
-    l2_here = device.asarray(l2, dtype)[..., None] if isinstance(l2, list) else l2
+    penalty_here = 2.0 * device.asarray(l2, dtype)[..., None] if isinstance(l2, list) else l2 and 2.0 * l2
     for t, lr in enumerate(RATES):
         g = curvature * w + 0.1 * t  # of the loss curvature w^2 / 2 + t w / 10
         rate = device.asarray([lr * f for f in factors], dtype)[..., None] if rates == "rate per model" else lr
         if not several and rates == "rate per model":
             rate = device.asarray(lr, dtype)
-        bound.update(w, g, slots, rate, l2_here, t)
+        apply(bound, [Segment(w, g, slots, penalty_here, bound.weight_decay)], rate, t)
     got = to_numpy(w)
     assert got.dtype == dtype
     assert Device.of(w) == device
@@ -119,15 +118,73 @@ def test_a_rate_of_zero_changes_nothing(device: Device) -> None:
         w = draw(device, "w", (SIZE,))
         before = to_numpy(w).copy()
         slots = {slot: device.empty((SIZE,), "float64") for slot in optimizer.slots}
-        optimizer.update(w, draw(device, "g", (SIZE,)), slots, 0.0, 0.1, 0)
+        apply(optimizer, [Segment(w, draw(device, "g", (SIZE,)), slots, 0.2, optimizer.weight_decay)], 0.0, 0)
         assert to_numpy(w).tolist() == before.tolist()
 
 
 def test_the_decay_spares_what_has_no_penalty(device: Device) -> None:
-    for l2, expected in ((None, 1.0), (0.0, 0.95)):
-        w, zero = device.asarray([1.0], "float64"), device.asarray([0.0], "float64")
-        AdamW(weight_decay=0.5).update(w, zero, {"m": zero * 1.0, "v": zero * 1.0}, 0.1, l2, 0)
-        assert to_numpy(w).tolist() == [expected]
+    """Weight matrices decay and pay the penalty; biases, gamma and beta do neither."""
+    network = mlp(4, [3], 2, batch_norm=True)
+    trainer = Trainer(network, optimizer=AdamW(weight_decay=0.5), l2=0.1)
+    trainer.start(device)
+    learner = trainer.learner
+    for name, w in learner.parameters.views.items():
+        w[...] = 1.0
+        learner.gradients.views[name][...] = 0.0
+    learner.apply(0.1, 0)
+    for name, w in learner.parameters.views.items():
+        # Adam's first step is the rate, in the direction of the penalty's gradient.
+        expected = 0.95 - 0.1 if name in network.weights else 1.0
+        assert_close(w, np.full(w.shape, expected), 1e-6, name)
+
+
+# Clipping ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("models", [0, 3])
+def test_clipping_bounds_the_norm_over_all_parameters(device: Device, models: int, dtype: str) -> None:
+    shapes = [(4, models, 2), (models, SIZE)] if models else [(8,), (SIZE,)]
+    gradients = [draw(device, f"g{i}", shape, dtype) for i, shape in enumerate(shapes)]
+    before = [to_numpy(g).astype("float64") for g in gradients]
+    squares = [np.sum(b * b, axis=(-1, 0) if b.ndim == 3 else -1) for b in before]
+    norms = np.sqrt(squares[0] + squares[1])
+    limits = norms * ([0.5, 1.0, 2.0] if models else 0.5)
+    limit = device.asarray(limits.tolist(), "float64")[..., None] if models else float(limits)
+    clip(gradients, limit, int(models > 0))
+    factors = np.minimum(1.0, limits / norms)[..., None]
+    for g, b in zip(gradients, before, strict=True):
+        assert_close(g, b * factors, 4 * eps(dtype))
+
+
+def test_clipping_of_large_numbers_does_not_overflow(device: Device) -> None:
+    g = device.asarray([3e30, 4e30], "float32")
+    clip([g], 5.0, 0)
+    assert_close(g, np.asarray([3.0, 4.0]), 1e-6)
+
+
+def test_clipping_leaves_what_is_not_finite(device: Device) -> None:
+    g = device.asarray([1.0, math.nan], "float32")
+    clip([g], 0.1, 0)
+    assert np.isnan(to_numpy(g)[1])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_trainer_clips_the_gradient_of_the_cost(device: Device, momentum: float) -> None:
+    """Also where plain descent is otherwise part of the product, and for each model on its own."""
+    x, y = draw(device, "x", (20, 300)), device.asarray(np.arange(20) % 60, "int64")
+    moved = {}
+    for limit in (None, 1e-3, 1e9):
+        trainer = Trainer(mlp(300, [], 60), optimizer=SGD(momentum), schedule=1.0, l2=[0.0, 0.1], dtype="float64",
+                          batch_size=20, clip_norm=limit)
+        trainer.start(device)
+        start = {name: to_numpy(a).copy() for name, a in trainer.arrays.items()}
+        trainer.fit(x, y, steps=1)
+        changes = [to_numpy(a) - start[name] for name, a in trainer.arrays.items()]
+        moved[limit] = np.sqrt(sum(np.sum(c.reshape(2, -1) ** 2, axis=1) for c in changes))
+    assert_close(moved[1e-3], np.full(2, 1e-3), 1e-9)
+    assert (moved[None] > 1e-2).all()
+    assert_close(moved[1e9], moved[None], 1e-9)
 
 
 # PyTorch's own ------------------------------------------------------------------------------------------------
@@ -151,9 +208,7 @@ def test_updates_are_those_of_torch_optim(device: Device, ours: Any, theirs: Any
     import torch
 
     name, options = theirs
-    if name == "AdamW":
-        l2 = 0.0  # theirs has the decay only
-    else:
+    if name != "AdamW":
         options = {**options, "weight_decay": 2.0 * l2}  # theirs adds weight_decay * w to the gradient
     w = draw(device, "w", (SIZE,))
     parameter = torch.nn.Parameter(w.clone())
@@ -163,6 +218,8 @@ def test_updates_are_those_of_torch_optim(device: Device, ours: Any, theirs: Any
         for group in optimizer.param_groups:
             group["lr"] = lr
         parameter.grad = torch.sin(parameter.detach() * 3.0) + t
+        if name == "AdamW":  # theirs has the decay only: the penalty is part of the loss
+            parameter.grad += 2.0 * l2 * parameter.detach()
         optimizer.step()
-        ours.update(w, torch.sin(w * 3.0) + t, slots, lr, l2, t)
+        apply(ours, [Segment(w, torch.sin(w * 3.0) + t, slots, 2.0 * l2, ours.weight_decay)], lr, t)
         assert_close(w, parameter, 1e-12, f"after update {t}")

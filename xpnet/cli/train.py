@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--momentum", type=Number(float, 0, below=1), help="of sgd; 0 by default")
     add("--nesterov", action=argparse.BooleanOptionalAction, default=False, help="Nesterov's momentum")
     add("--weight-decay", type=Number(float, 0), help="of adamw; 0.01 by default")
+    add("--clip-norm", type=RATE, metavar="NORM", help="scale gradients of a larger norm down to this one")
     add("--schedule", choices=("cyclic", "constant", "step", "cosine"), default="cyclic")
     add("--lr", type=RATE, default=1e-1, help="the (highest) learning rate")
     add("--lr-min", type=Number(float, 0), default=1e-5, help="the lowest, of cyclic and cosine")
@@ -105,8 +106,9 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     a.step_size = size if a.schedule in ("cyclic", "step") else None
     checkpoints = Checkpoints(a.out, every=a.checkpoint_every) if a.out else None
     kept: list[Callback] = [JSONLines(a.out / "history.jsonl"), checkpoints] if checkpoints else []
-    trainer = Trainer(network, optimizer=optimizer, schedule=schedule, l2=a.l2, batch_size=a.batch_size, seed=a.seed,
-                      dtype=a.dtype, device=device, callbacks=[Progress(), *kept], divergence=a.divergence)
+    trainer = Trainer(network, optimizer=optimizer, schedule=schedule, l2=a.l2, clip_norm=a.clip_norm,
+                      batch_size=a.batch_size, seed=a.seed, dtype=a.dtype, device=device,
+                      callbacks=[Progress(), *kept], divergence=a.divergence)
     if a.dry_run:
         count = sum(row["parameters"] for row in layers(network))
         return *cli_config.dry(
@@ -116,8 +118,8 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
               "place": data.source if a.data == "cifar10" else a.data, "classes": data.classes,
               "image_shape": data.image_shape, "network": network.config(),
               "optimizer": describe(optimizer), "schedule": describe(schedule), "l2": a.l2,
-              "batch_size": a.batch_size, "steps": steps, "seed": a.seed, "dtype": a.dtype, "device": device.name,
-              "arguments": a.saved}
+              "clip_norm": a.clip_norm, "batch_size": a.batch_size, "steps": steps, "seed": a.seed, "dtype": a.dtype,
+              "device": device.name, "arguments": a.saved}
     with warnings_in_lines("train"), contextlib.ExitStack() as held:
         if checkpoints:
             a.out.mkdir(parents=True, exist_ok=True)

@@ -1,57 +1,60 @@
-"""Optimisers: rules that change a flat array of parameters in place, given its gradient.
+"""Optimizers: rules that change a flat array of parameters in place, given the gradient of the cost.
 
-``update(w, g, slots, lr, l2, step)`` is called once per segment (see ``parameters``), whatever the network's
-depth. It may overwrite ``g``, the gradient of the loss without the penalty; ``l2`` is the penalty's factor,
-or None for parameters that have none. Hyper-parameters are floats, or arrays that broadcast with ``w``.
+An update is a chain, see ``apply``: the penalty's gradient is added, the gradients are clipped, weights decay, and the
+rule changes each segment (see ``parameters``), of which there are few whatever the network's depth. Hyper-parameters
+are floats, or arrays that broadcast with a segment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from ..backend import Array, namespace
 from ..nn.per_model import check_range, per_model
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "Segment", "apply", "clip"]
 
 
-def _penalised(l2: Any) -> bool:
-    return not (l2 is None or (isinstance(l2, float | int) and l2 == 0))
+class Optimizer:
+    """Base class of update rules; one of your own defines ``update``, and ``slots`` if it keeps arrays.
 
+    Attributes
+    ----------
+    slots : tuple of str
+        Names of the arrays that it keeps per parameter; they start at 0.
+    weight_decay : float or array
+        Weight matrices shrink by ``lr * weight_decay`` before each update.
+    plain : bool
+        Whether the update is ``w -= lr * g``, which can then be part of the product that forms ``g``.
+    """
 
-class Optimizer(Protocol):
-    """What training asks of an optimiser."""
+    slots: Any = ()
+    weight_decay: Any = 0.0
+    plain: Any = False
 
-    @property
-    def slots(self) -> tuple[str, ...]:
-        """Names of the arrays it keeps per parameter; they start at 0."""
-        ...
-
-    def update(self, w: Array, g: Array, slots: Mapping[str, Array], lr: Any, l2: Any, step: int) -> None:
+    def update(self, w: Array, g: Array, slots: Mapping[str, Array], lr: Any, step: int) -> None:
         """Change ``w`` and the slots in place.
 
         Parameters
         ----------
         w : array
-            A parameter, or several side by side.
+            A segment of parameters.
         g : array
-            Its gradient, of the same shape.
+            The gradient of the cost, of the same shape. It may be overwritten.
         slots : mapping of str to array
-            The optimiser's own arrays, of the same shape, by name.
+            The optimizer's own arrays, of the same shape, by name.
         lr : float or array
-            The learning rate, one per model where it is an array.
-        l2 : float or array
-            The factor of the penalty on w.
+            The learning rate, one per model if it is an array.
         step : int
             Updates made before, from 0.
         """
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(Optimizer):
     """Stochastic gradient descent, with momentum and Nesterov's variant.
 
     ``v = momentum * v + g``, then ``w -= lr * v``, or with Nesterov ``w -= lr * (g + momentum * v)``
@@ -74,47 +77,29 @@ class SGD:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The velocity, where there is momentum."""
+        """The velocity, if there is momentum."""
         return () if isinstance(self.momentum, float | int) and self.momentum == 0 else ("velocity",)
 
-    def linear(self, lr: Any, l2: Any) -> tuple[Any, Any]:
-        """Return keep and factor of the update without momentum, ``w = keep * w + factor * g``.
+    @property
+    def plain(self) -> bool:
+        """Whether there is no momentum."""
+        return not self.slots
 
-        Parameters
-        ----------
-        lr : float or array
-            The learning rate.
-        l2 : float or array
-            The factor of the penalty.
-
-        Returns
-        -------
-        tuple
-            Both factors, of the shapes of lr and l2.
-        """
-        return (1.0 - 2.0 * lr * l2 if _penalised(l2) else 1.0), -lr  # the penalty's gradient is 2 * l2 * w
-
-    def update(self, w: Array, g: Array, slots: Mapping[str, Array], lr: Any, l2: Any, step: int) -> None:
+    def update(self, w: Array, g: Array, slots: Mapping[str, Array], lr: Any, step: int) -> None:
         """Change ``w`` and the velocity in place."""
-        if not slots:
-            if _penalised(l2):
-                w *= 1.0 - 2.0 * lr * l2  # the penalty's gradient is 2 * l2 * w
-            g *= lr
-            w -= g
-            return
-        v = slots["velocity"]
-        if _penalised(l2):
-            g += (2.0 * l2) * w
-        v *= self.momentum
-        v += g
-        w -= lr * (g + self.momentum * v) if self.nesterov else lr * v
+        if slots:
+            v = slots["velocity"]
+            v *= self.momentum
+            v += g
+            g = g + self.momentum * v if self.nesterov else v
+        w -= lr * g
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Optimizer):
     """Adam (Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1).
 
-    The penalty's gradient is part of the gradient whose moments are taken; ``AdamW`` decouples the decay.
+    The moments are those of the cost's gradient, the penalty's included; ``AdamW`` decouples the decay.
 
     Parameters
     ----------
@@ -138,11 +123,9 @@ class Adam:
         """The first and the second moment."""
         return ("m", "v")
 
-    def update(self, w: Array, g: Array, slots: Mapping[str, Array], lr: Any, l2: Any, step: int) -> None:
+    def update(self, w: Array, g: Array, slots: Mapping[str, Array], lr: Any, step: int) -> None:
         """Change ``w`` and the moments in place."""
         m, v = slots["m"], slots["v"]
-        if _penalised(l2):
-            g += (2.0 * l2) * w
         m *= self.beta1
         m += (1.0 - self.beta1) * g
         v *= self.beta2
@@ -161,7 +144,8 @@ class AdamW(Adam):
     beta1, beta2, eps : float or array
         As in ``Adam``.
     weight_decay : float or array
-        Weight matrices shrink by ``lr * weight_decay`` at each update. Biases, gamma and beta do not.
+        Weight matrices shrink by ``lr * weight_decay`` before each update. Biases, gamma and beta do not. The gradient
+        is that at the weights before the decay.
     """
 
     weight_decay: Any = per_model(1e-2)
@@ -170,8 +154,69 @@ class AdamW(Adam):
         super().__post_init__()
         check_range("AdamW", "weight_decay", self.weight_decay)
 
-    def update(self, w: Array, g: Array, slots: Mapping[str, Array], lr: Any, l2: Any, step: int) -> None:
-        """Change ``w`` and the moments in place."""
-        if l2 is not None:
-            w *= 1.0 - lr * self.weight_decay
-        super().update(w, g, slots, lr, l2, step)
+
+class Segment(NamedTuple):
+    """A flat array of parameters, with what an update of it needs."""
+
+    w: Array
+    g: Array  # the gradient of the loss
+    slots: Mapping[str, Array]
+    penalty: Any = None  # 2 * l2, the factor of w in the penalty's gradient
+    decay: Any = None  # the optimizer's weight_decay
+
+
+def apply(
+    rule: Optimizer, segments: Sequence[Segment], lr: Any, step: int, clip_norm: Any = None, axes: int = 0
+) -> None:
+    """Change all parameters in place by the gradients of the loss.
+
+    Parameters
+    ----------
+    rule : Optimizer
+        The optimizer.
+    segments : sequence of Segment
+        All parameters.
+    lr : float or array
+        The learning rate.
+    step : int
+        Updates made before, from 0.
+    clip_norm : float or array of shape (*models, 1), optional
+        The largest norm of the cost's gradient.
+    axes : int
+        Number of model axes.
+    """
+    for w, g, _, penalty, _ in segments:
+        if penalty is not None:
+            g += penalty * w
+    if clip_norm is not None:
+        clip([segment.g for segment in segments], clip_norm, axes)
+    for w, g, slots, _, decay in segments:
+        if decay is not None:
+            w *= 1.0 - lr * decay
+        rule.update(w, g, slots, lr, step)
+
+
+def clip(gradients: Sequence[Array], limit: Any, axes: int) -> None:
+    """Scale gradients in place so that their norm over all parameters, per model, is at most ``limit``.
+
+    Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", ICML 2013, algorithm 1.
+
+    Parameters
+    ----------
+    gradients : sequence of array
+        Segments of shape (*models, size), or (in, *models, out).
+    limit : float or array of shape (*models, 1)
+        The largest norm.
+    axes : int
+        Number of model axes.
+    """
+    xp = namespace(gradients[0])
+    total: Any = 0.0
+    for g in gradients:
+        wide = xp.astype(g, xp.float64, copy=False)  # squares of large float32 numbers would overflow
+        total = total + xp.sum(wide * wide, axis=(-1,) if g.ndim == axes + 1 else (0, -1))
+    norm = xp.sqrt(total)[..., None]
+    # NaN and infinity stay, so that the step after this one finds them.
+    scale = xp.where(norm > limit, limit / norm, xp.ones_like(norm))
+    for g in gradients:
+        g *= xp.astype(scale, g.dtype, copy=False)

@@ -8,12 +8,14 @@ from typing import Any
 from ..nn.per_model import at_least_1, check_range, is_array, lengths
 from ..nn.sequential import Sequential
 from .divergence import POLICIES
+from .optimizers import Optimizer
 
 __all__ = ["check_length", "check_options", "count_models"]
 
 
 def check_options(
-    architecture: Any, optimizer: Any, loss: Any, *, l2: Any, batch_size: Any, seed: Any, dtype: str, divergence: str
+    architecture: Any, optimizer: Any, loss: Any, *, l2: Any, clip_norm: Any, batch_size: Any, seed: Any, dtype: str,
+    divergence: str,
 ) -> None:
     """Check a trainer's arguments, with the optimiser and the loss that it uses.
 
@@ -24,8 +26,9 @@ def check_options(
     """
     if not isinstance(architecture, Sequential):
         raise TypeError(f"Trainer: expected a Sequential, like xpnet.mlp(...), got {architecture!r}")
-    if isinstance(optimizer, type) or not hasattr(optimizer, "update"):
-        raise TypeError(f"Trainer: expected an optimizer, like xpnet.SGD(), got {optimizer!r}")
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"Trainer: expected an optimizer, like xpnet.SGD(), or one of a subclass of "
+                        f"xpnet.training.optimizers.Optimizer, got {optimizer!r}")
     if isinstance(loss, type) or not (hasattr(loss, "encoder") and hasattr(loss, "measures")):
         raise TypeError(f"Trainer: expected a loss, like xpnet.SoftmaxCrossEntropy(), with its forward, encoder, "
                         f"measures and so on, got {loss!r}")
@@ -34,10 +37,13 @@ def check_options(
         kind = next(type(layer).__name__ for layer in architecture.layers if layer.least_batch > batch_size)
         raise ValueError(f"Trainer: expected a batch_size of at least {architecture.least_batch}, since {kind} "
                          f"cannot train on {batch_size} example{'s' * (batch_size > 1)}")
-    for name, value in (("l2", l2), ("seed", seed)):
+    limits = {} if clip_norm is None else {"clip_norm": clip_norm}
+    for name, value in {"l2": l2, "seed": seed, **limits}.items():
         check_range("Trainer", name, value)
         if getattr(value, "ndim", 0) > 1:
             raise ValueError(f"Trainer: expected {name} as one number per model, got an array of {value.ndim} axes")
+    if clip_norm is not None and min(clip_norm if is_array(clip_norm) else [clip_norm]) == 0:
+        raise ValueError("Trainer: expected clip_norm above 0, got 0; None does not clip")
     for one in seed if is_array(seed) else [seed]:
         if not hasattr(one, "__index__"):
             raise TypeError(f"Trainer: expected seed as an integer, or one for each model, got {seed!r}")

@@ -32,6 +32,7 @@ class Run:
     optimizer: Optimizer
     loss: Loss
     l2: float | Array
+    clip_norm: float | Array | None = None  # of a trainer that 0.1 pickled, too
     seed: int | Sequence[int]
     dtype: str
     models: tuple[int, ...]
@@ -114,7 +115,7 @@ class Run:
         """
         with device.activate():
             self._learner = Learner(self.architecture, self.optimizer, self.loss, self.l2, models=self.models,
-                                    seed=self.seed, device=device, dtype=self.dtype, x=x)
+                                    seed=self.seed, device=device, dtype=self.dtype, clip_norm=self.clip_norm, x=x)
         self.run_state.arrays, self.device = self._learner.state(), device
 
     def update(self, x: Array, targets: Array, lr: Any, noise: Mapping[str, Array] | None = None) -> Array:

@@ -14,7 +14,7 @@ from ..nn.network import blocks
 from ..nn.parameters import Buffers
 from ..nn.per_model import bind, is_array
 from ..nn.sequential import Sequential, Wired
-from .optimizers import Optimizer
+from .optimizers import Optimizer, Segment, apply
 from .rows import Rows, moments
 from .two_threads import Halves, pay
 
@@ -44,6 +44,8 @@ class Learner:
         Where the arrays are.
     dtype : str
         Of the arithmetic.
+    clip_norm : float or sequence of float, optional
+        The largest norm of the gradient over all parameters.
     x : array of shape (n, features), optional
         The training features, for a network that standardises.
 
@@ -70,7 +72,7 @@ class Learner:
 
     def __init__(
         self, architecture: Sequential, optimizer: Optimizer, loss: Loss, l2: Any, *, models: tuple[int, ...],
-        seed: int | Sequence[int], device: Device, dtype: str, x: Array | None = None,
+        seed: int | Sequence[int], device: Device, dtype: str, clip_norm: Any = None, x: Array | None = None,
     ) -> None:
         check_memory(architecture, optimizer, models, device, dtype)
         network = architecture.bind(device, dtype)
@@ -91,13 +93,17 @@ class Learner:
         self.gradients: Buffers = self.parameters.like()
         rule: Any = bind(optimizer, device, dtype, axes=1)
         self.slots: dict[str, Buffers] = {name: self.parameters.like() for name in rule.slots}
-        self._dtype, self._device, self._loss, self._rule = dtype, device, loss, rule
+        self._dtype, self._device, self._loss, self._rule, self._axes = dtype, device, loss, rule, len(models)
         self._l2: Any = device.asarray(l2, dtype) if is_array(l2) else float(l2)
-        factor = self._l2 if isinstance(self._l2, float) else self._l2[..., None]
-        self._penalties = [factor if names[0] in network.weights else None for names in self.parameters.names]
+        self._clip_norm: Any = device.asarray(clip_norm, "float64")[..., None] if is_array(clip_norm) else clip_norm
+        # The penalty's gradient is 2 * l2 * w; None if there is no penalty.
+        factor: Any = self._l2
+        self._penalty: Any = 2.0 * factor[..., None] if is_array(l2) else 2.0 * factor or None
+        decay: Any = rule.weight_decay
+        decay = None if isinstance(decay, float | int) and decay == 0 else decay
         into: dict[str, Any] = dict(self.gradients.views)
         # The first layer's weights are the largest array by far: plain descent needs no gradient array for it.
-        plain = hasattr(rule, "linear") and not self.slots and isinstance(self.trained.layers[0], Linear)
+        plain = rule.plain and clip_norm is None and isinstance(self.trained.layers[0], Linear)
         self.descent: Descent | None = descent(self.parameters.segments[0], self.trained.in_features) if plain else None
         if self.descent:
             into[self.trained.weights[0]] = self.descent
@@ -108,9 +114,11 @@ class Learner:
             if following.cancels_bias:
                 into |= {name: None for own, name in zip(layer.parameters, names, strict=False) if own in layer.biases}
         self._wired, self._into = Wired(self.trained, self.arrays), self.trained.own(into)
-        segments = zip(self.parameters.segments, self.gradients.segments, self._penalties, strict=True)
-        self._segments = [(w, g, {name: buffers.segments[i] for name, buffers in self.slots.items()}, penalty)
-                          for i, (w, g, penalty) in enumerate(segments) if i or not self.descent]
+        segments = zip(self.parameters.segments, self.gradients.segments, self.parameters.names, strict=True)
+        self._segments = [
+            Segment(w, g, {name: buffers.segments[i] for name, buffers in self.slots.items()},
+                    *((self._penalty, decay) if names[0] in network.weights else ()))
+            for i, (w, g, names) in enumerate(segments) if i or not self.descent]
         rates = [1.0 - layer.momentum for layer, names in zip(network.layers, network._names, strict=True)
                  for name in names[len(layer.parameters) :] if name not in network.inputs
                  for _ in range(network.shapes[name][0])]
@@ -168,15 +176,23 @@ class Learner:
         """
         outputs, pullback, statistics = self._wired.forward(x, train=True, noise=noise)
         value, loss_pullback = self._loss.forward(outputs, targets)
-        if self.descent:
-            self.descent.keep, self.descent.factor = self._rule.linear(lr, self._penalties[0])
+        self.set_descent(lr)
         pullback(loss_pullback(), self._into, False)
         for running in self.running.segments:  # one, or none without batch norm
             rate = self._running_rate if step else 1.0
             running += rate * (namespace(running).concat(statistics, axis=-1) - running)
-        for w, g, slots, penalty in self._segments:
-            self._rule.update(w, g, slots, lr, penalty, step)
+        self.apply(lr, step)
         return value
+
+    def set_descent(self, lr: Any) -> None:
+        """Set the factors by which the first layer's weights take their gradient as it is formed, if they do."""
+        if self.descent:
+            self.descent.keep = 1.0 if self._penalty is None else 1.0 - lr * self._penalty
+            self.descent.factor = -lr
+
+    def apply(self, lr: Any, step: int) -> None:
+        """Change the parameters by their gradients, but those that took them as they were formed."""
+        apply(self._rule, self._segments, lr, step, self._clip_norm, self._axes)
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Array]:
         """Return ``loss``, ``cost`` and what the loss measures beside, block by block.

@@ -44,6 +44,8 @@ class Trainer(Run):
         measures besides the loss.
     l2 : float or sequence of float
         The penalty's factor: the cost is ``loss + l2 * sum of squared weights``.
+    clip_norm : float or sequence of float, optional
+        Scale the cost's gradient so that its norm over all parameters is at most this.
     batch_size : int
         Examples per update; all of them if there are fewer.
     seed : int or sequence of int
@@ -71,6 +73,7 @@ class Trainer(Run):
         schedule: Schedule | float = 0.01,
         loss: Loss | None = None,
         l2: Any = 0.0,
+        clip_norm: Any = None,
         batch_size: int = 100,
         seed: int | Sequence[int] = 0,
         order_seed: int | None = None,
@@ -82,17 +85,18 @@ class Trainer(Run):
         super().__init__()
         rule: Any = optimizer or SGD()
         measure: Any = loss or SoftmaxCrossEntropy()
-        check_options(architecture, rule, measure, l2=l2, batch_size=batch_size, seed=seed, dtype=dtype,
-                      divergence=divergence)
+        check_options(architecture, rule, measure, l2=l2, clip_norm=clip_norm, batch_size=batch_size, seed=seed,
+                      dtype=dtype, divergence=divergence)
         self.options: dict[str, Any] = {
-            "optimizer": rule, "schedule": schedule, "loss": measure, "l2": l2, "batch_size": batch_size, "seed": seed,
-            "order_seed": order_seed, "dtype": dtype, "device": device,
+            "optimizer": rule, "schedule": schedule, "loss": measure, "l2": l2, "clip_norm": clip_norm,
+            "batch_size": batch_size, "seed": seed, "order_seed": order_seed, "dtype": dtype, "device": device,
         }
         self.architecture: Sequential = architecture
         self.optimizer: Optimizer = rule
         self.schedule: Schedule = hosted(schedule if callable(schedule) else Constant(schedule))
         self.loss: Loss = measure
         self.l2: float | Array = l2
+        self.clip_norm: float | Array | None = clip_norm
         self.batch_size: int = batch_size
         self.seed: int | Sequence[int] = seed
         self.dtype: str = dtype
@@ -103,7 +107,7 @@ class Trainer(Run):
         self.device: Device | None = Device(device) if isinstance(device, str) else device
         self._moves_data = self.device is not None
         self.models: tuple[int, ...] = count_models(
-            architecture, rule, l2=l2, seed=seed, **{"learning rate": self.schedule(0)})
+            architecture, rule, l2=l2, clip_norm=clip_norm, seed=seed, **{"learning rate": self.schedule(0)})
         if divergence == "halve" and self.models:
             raise ValueError("divergence='halve' is for one network; several have 'freeze'")
         self.data: dict[str, tuple[Array, Array]] = {}
@@ -118,7 +122,9 @@ class Trainer(Run):
             What checkpoints compare.
         """
         device = self.device.name if self.device else None
-        options = {name: describe(value) for name, value in self.options.items()}
+        # A run without clipping is described as it was before there was any.
+        options = {name: describe(value) for name, value in self.options.items()
+                   if name != "clip_norm" or value is not None}
         return {"network": self.architecture.config(), **options, "device": device}
 
     def signature(self) -> dict[str, Any]:
@@ -132,7 +138,8 @@ class Trainer(Run):
         layers = [signature(layer) for layer in self.architecture.layers]
         fixed = {name: signature(self.options[name]) for name in ("optimizer", "schedule", "loss", "batch_size",
                                                                   "order_seed", "dtype")}
-        return {"in_features": self.architecture.in_features, "layers": layers, **fixed}
+        return {"in_features": self.architecture.in_features, "layers": layers, "clips": self.clip_norm is not None,
+                **fixed}
 
     @classmethod
     def stack(cls, trainers: Sequence[Trainer], **options: Any) -> Trainer:
@@ -148,7 +155,7 @@ class Trainer(Run):
         Raises
         ------
         ValueError
-            If they differ in more than l2, seed, and the numbers of layers, optimiser and schedule.
+            If they differ in more than l2, clip_norm, seed, and the numbers of layers, optimiser and schedule.
         """
         first = trainers[0]
         if any(t.signature() != first.signature() for t in trainers) or any(t.models for t in trainers):
@@ -158,7 +165,8 @@ class Trainer(Run):
         architecture = Sequential(first.architecture.in_features, [stack(row) for row in rows])
         common = {**first.options, "optimizer": stack([t.optimizer for t in trainers]),
                   "schedule": stack([t.options["schedule"] for t in trainers]),
-                  "seed": [t.seed for t in trainers], "l2": [t.l2 for t in trainers]}
+                  "seed": [t.seed for t in trainers], "l2": [t.l2 for t in trainers],
+                  "clip_norm": [t.clip_norm for t in trainers] if first.clip_norm is not None else None}
         return cls(architecture, **{**common, **options})
 
     def fit(
