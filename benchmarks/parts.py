@@ -92,7 +92,7 @@ def update(trainer: Any, x: Any, targets: Any, lr: Any, clock: Clock) -> None:
                 a[...] = b
         clock.tick(f"{type(rows[i][0]).__name__}, backward" if i else gradient)
     for running in learner.running.segments:
-        running += learner._running_rate * (np.concatenate(batch, axis=-1) - running)
+        running += learner._running_rate * (np.concatenate(batch, axis=-1) - running)  # as after the first update
     clock.tick("running statistics")
     learner.apply(lr, trainer.step)
     trainer.run_state.step += 1

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from xpnet import random
 from xpnet.backend import Device, namespace, to_numpy
-from xpnet.nn import gradcheck
+from xpnet.nn import gradcheck, gradient_cases
 from xpnet.nn.initializers import Normal
-from xpnet.nn.layers import LAYERS, BatchNorm, Layer
-from xpnet.nn.losses import LOSSES, SoftmaxCrossEntropy
+from xpnet.nn.layers import LAYERS, BatchNorm, Layer, Linear, ReLU, Tanh
+from xpnet.nn.losses import LOSSES, MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.nn.sequential import Sequential, mlp
 
 # The registry -----------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def test_a_term_missing_in_batch_norm_is_caught(term: str, monkeypatch: pytest.M
 
 
 def test_a_missing_penalty_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradcheck, "l2_penalty", lambda l2, weights: 0.0)
+    monkeypatch.setattr(gradient_cases, "l2_penalty", lambda l2, weights: 0.0)
     assert set(failures()) == {name for name in gradcheck.CASES if "L2" in name}
 
 
@@ -268,10 +268,88 @@ def test_passes_judges_rows(row: dict[str, float], verdict: bool) -> None:
 def test_the_networks_of_the_report_pass(hidden: list[int], batch_norm: bool) -> None:
     network = mlp(10, hidden, 10, batch_norm=batch_norm)
     rows = gradcheck.check_network(network, samples=20)
-    assert [row["parameter"] for row in rows] == list(network.parameters)
+    inputs = [f"input of {type(layer).__name__} (layer {i + 2})" for i, layer in enumerate(network.layers[1:])]
+    assert [row["parameter"] for row in rows] == [*network.parameters, *inputs]
     assert all(gradcheck.passes(row) for row in rows), rows
     cancelled = {f"b{i + 1}" for i in range(len(hidden))} if batch_norm else set()
     assert {row["parameter"] for row in rows if row["analytical_norm"] < 1e-14} == cancelled
+
+
+def changed(cls: type[Layer], change: Callable[..., Any], **options: Any) -> Layer:
+    """Return a layer of a subclass whose pullback's results go through ``change(layer's arrays, dx, own, into)``."""
+
+    def forward(self: Layer, x: Any, *arrays: Any, **given: Any) -> Any:
+        y, pullback, statistics = cls.forward(self, x, *arrays, **given)
+
+        def wrong(dy: Any, into: Any = None, wrt_input: bool = True) -> Any:
+            dx, own = pullback(dy, into, wrt_input)
+            return change(arrays, dx, own, into)
+
+        return y, wrong, statistics
+
+    return type(f"Wrong{cls.__name__}", (cls,), {"forward": forward})(**options)
+
+
+def named(layer: Layer) -> set[str]:
+    """Return the inputs and parameters that fail in a network with this layer in it, third of five."""
+    network = Sequential(5, [Linear(4), Tanh(), layer, Tanh(), Linear(3)])
+    return {row["parameter"] for row in gradcheck.check_network(network, samples=8) if not gradcheck.passes(row)}
+
+
+def test_a_factor_that_is_1_at_first_is_not_forgotten() -> None:
+    assert not named(BatchNorm())
+    forgotten = named(changed(BatchNorm, lambda arrays, dx, own, into: (dx / arrays[0][..., None, :], own)))
+    assert {"W1", "b1", "input of WrongBatchNorm (layer 3)"} <= forgotten
+
+
+def test_a_wrong_gradient_of_an_input_is_reported_as_its_layers() -> None:
+    found = named(changed(Linear, lambda arrays, dx, own, into: (dx * 1.01, own), out_width=4))
+    assert {name for name in found if name.startswith("input")} == {"input of WrongLinear (layer 3)"}
+    assert {"W1", "b1"} <= found  # they follow from it
+    assert not {"W2", "b2", "W3", "b3"} & found
+
+
+def test_what_is_written_in_place_is_checked() -> None:
+    def change(arrays: Any, dx: Any, own: Any, into: Any) -> Any:
+        if into:
+            into[1][...] = into[1] * 1.01
+        return dx, own
+
+    assert named(changed(Linear, change, out_width=4)) == {"b2"}
+
+
+def test_gradients_of_several_models_are_checked() -> None:
+    def change(arrays: Any, dx: Any, own: Any, into: Any) -> Any:
+        return (dx[::-1] if dx.ndim > 2 else dx), own  # of the other model
+
+    assert named(changed(Linear, change, out_width=4)) == {"W1", "b1"}
+
+
+def test_a_missing_gradient_is_an_error_that_names_the_layer() -> None:
+    layer = changed(Linear, lambda arrays, dx, own, into: (dx, own[:1]), out_width=4)
+    with pytest.raises(ValueError, match=r"WrongLinear \(layer 3\): expected its pullback to return 2 gradients of "
+                                         r"parameters, got 1"):
+        named(layer)
+
+
+def test_any_loss_can_be_checked() -> None:
+    network = mlp(5, [4], 3)
+    for loss in (MeanSquaredError(), SoftmaxCrossEntropy()):
+        assert all(map(gradcheck.passes, gradcheck.check_network(network, samples=8, loss=loss)))
+
+    class Doubled(MeanSquaredError):
+        def forward(self, outputs: Any, targets: Any) -> Any:
+            value, pullback = super().forward(outputs, targets)
+            return value, lambda factor=1.0: pullback(2.0 * factor)
+
+    assert not any(map(gradcheck.passes, gradcheck.check_network(network, samples=8, loss=Doubled())[:4]))
+
+
+def test_a_network_that_begins_with_a_kink_is_checked() -> None:
+    """Its own input is not perturbed, and so may be as near to 0 as it likes."""
+    network = Sequential(4000, [ReLU(), Linear(3), Tanh(), Linear(2)])
+    rows = gradcheck.check_network(network, samples=4, methods=["central"])
+    assert all(map(gradcheck.passes, rows))
 
 
 def test_check_network_on_every_backend(device: Device) -> None:

@@ -256,11 +256,13 @@ def test_batches_hold_what_the_loss_makes_of_labels(device: Device) -> None:
 def test_the_penalty_is_the_sum_of_squares(device: Device) -> None:
     a, b = draw(device, "a", (3, 2)), draw(device, "b", (2, 4))
     expected = 0.01 * ((to_numpy(a) ** 2).sum() + (to_numpy(b) ** 2).sum())
-    assert_close(l2_penalty(0.01, [a, b]), expected, 1e-14)
-    assert float(l2_penalty(0.0, [a, b])) == 0.0
+    assert_close(l2_penalty(0.01, [(a, 2), (b, 2)]), expected, 1e-14)
+    assert float(l2_penalty(0.0, [(a, 2), (b, 2)])) == 0.0
     factors = device.asarray([0.0, 0.1], "float64")
     c = draw(device, "c", (2, 3, 3))
-    assert_close(l2_penalty(factors, [c]), [0.0, 0.1 * (to_numpy(c)[1] ** 2).sum()], 1e-14)
+    assert_close(l2_penalty(factors, [(c, 2)]), [0.0, 0.1 * (to_numpy(c)[1] ** 2).sum()], 1e-14)
+    vectors = draw(device, "v", (2, 5))  # a layer of one's own may have any shape
+    assert_close(l2_penalty(factors, [(vectors, 1)]), [0.0, 0.1 * (to_numpy(vectors)[1] ** 2).sum()], 1e-14)
 
 
 def test_a_new_loss_is_registered() -> None:

@@ -153,8 +153,8 @@ def _gradcheck(arguments: argparse.Namespace) -> int:
         rows = gradcheck.check_network(network, samples=a.samples, l2=a.l2, seed=a.seed, device=device, methods=methods)
     for row in () if a.parity else rows:
         row["passes"] = gradcheck.passes(row)
-    columns = list(rows[0])
-    texts = [[_cell(row[c]) for c in columns] for row in rows]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    texts = [[_cell(row.get(c, "")) for c in columns] for row in rows]
     widths = [max(len(str(line[i])) for line in [columns, *texts]) for i in range(len(columns))]
     table = ["  ".join(str(v).ljust(w) for v, w in zip(line, widths, strict=True)).rstrip()
              for line in [columns, *texts]]

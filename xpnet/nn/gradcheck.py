@@ -5,27 +5,34 @@ Two methods: central differences (truncation h^2, rounding 1e-16 / h), and compl
 1998), which subtracts nothing and so is exact to rounding. A perturbed copy of a parameter is one more
 model, so a whole array is checked in a few wide evaluations.
 
-``CASES`` is the registry: every registered layer, by its example, every registered loss, and networks of them.
+``CASES`` is the registry, see ``gradient_cases``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import random
 from ..backend import Array, Device, namespace, to_numpy
-from .layers import LAYERS, Layer
-from .losses import LOSSES, Loss, MeanSquaredError, SoftmaxCrossEntropy, l2_penalty
-from .sequential import Sequential, mlp
+from .gradient_cases import (
+    CASES,
+    EXAMPLES,
+    Function,
+    draws,
+    layer_function,
+    layers_with_inputs,
+    network_function,
+    probabilities,
+    random_arrays,
+)
+from .losses import Loss, SoftmaxCrossEntropy
+from .sequential import Sequential
 
 __all__ = ["CASES", "EXAMPLES", "METHODS", "check", "check_network", "network_function", "numerical_gradient", "parity",
            "passes"]
 
-#: From arrays by name to the value (*models) and a function that gives its gradients by name.
-Function = Callable[[Mapping[str, Array]], tuple[Array, Callable[[], Mapping[str, Array]]]]
-Case = Callable[..., tuple[Function, dict[str, Array]]]
 METHODS = {"central": 1e-6, "complex": 1e-30}
 KINK = 1e-4  # how near to 0 the input of a kinked layer may come in a check of a network, against h = 1e-6
 
@@ -131,55 +138,15 @@ def _norm(x: Any) -> float:
     return float((abs(x) ** 2).sum() ** 0.5)
 
 
-def network_function(
-    network: Sequential, x: Array, targets: Array, *, l2: float = 0.0, noise: Mapping[str, Array] | None = None,
-    loss: Loss | None = None,
-) -> Function:
-    """Return a network's cost in training mode as a function of its arrays.
-
-    Parameters
-    ----------
-    network : Sequential
-        The layers.
-    x : array of shape (n, features)
-        The features.
-    targets : array of shape (n, outputs)
-        What the loss's encoder makes of labels.
-    l2 : float
-        Factor of the penalty.
-    noise : mapping of str to array, optional
-        Uniform draws for the dropout layers.
-    loss : Loss, optional
-        Softmax cross-entropy by default.
-
-    Returns
-    -------
-    function
-        From arrays by name to the cost and its gradients by name.
-    """
-    measure = loss or SoftmaxCrossEntropy()
-
-    def f(arrays: Mapping[str, Array]) -> tuple[Array, Callable[[], Mapping[str, Array]]]:
-        xp = namespace(targets)
-        kind = next(iter(arrays.values())).dtype
-        outputs, pullback, _ = network.forward(arrays, xp.astype(x, kind), train=True, noise=noise)
-        value, loss_pullback = measure.forward(outputs, targets)
-
-        def gradients() -> Mapping[str, Array]:
-            _, found = pullback(loss_pullback(), wrt_input=False)
-            return {n: found[n] + 2.0 * l2 * arrays[n] if n in network.weights else found[n]
-                    for n in network.parameters}
-
-        return value + l2_penalty(l2, [arrays[name] for name in network.weights]), gradients
-
-    return f
-
-
 def check_network(
-    network: Sequential, *, samples: int = 20, l2: float = 0.0, seed: int = 0, device: Device | None = None,
-    methods: Sequence[str] = ("central", "complex"),
+    network: Sequential, *, samples: int = 20, l2: float = 0.0, loss: Loss | None = None, seed: int = 0,
+    device: Device | None = None, methods: Sequence[str] = ("central", "complex"),
 ) -> list[dict[str, Any]]:
-    """Check a network's gradients on random features N(0, 1) and random labels, in float64.
+    """Check a network's gradients in float64, on random features N(0, 1), random targets and random parameters.
+
+    Each parameter's gradient is checked through the whole network, each layer's gradient with respect to its input by
+    itself, so that a wrong one is known to be that layer's, and what training computes (in place, of two models side
+    by side) against the gradient of one model.
 
     Parameters
     ----------
@@ -189,8 +156,10 @@ def check_network(
         Examples in the batch.
     l2 : float
         Factor of the penalty in the cost.
+    loss : Loss, optional
+        Softmax cross-entropy by default. Its targets are probabilities, here.
     seed : int
-        Of features, labels and initial values.
+        Of features, targets and parameters.
     device : Device, optional
         Where to compute; the CPU by default.
     methods : sequence of str
@@ -199,34 +168,69 @@ def check_network(
     Returns
     -------
     list of dict
-        One row per parameter, as ``check`` gives it.
+        One row per parameter, as ``check`` returns it, with ``training_error``: the largest difference from the
+        gradient that training computes, over the largest entry of all gradients. Then one row for the input of each
+        layer behind the first one, as ``"input of ReLU (layer 3)"``.
     """
     device = device or Device()
     with device.activate():
-        arrays = _initial(network, seed, device)
-        noise = _noise(network, seed, samples, device)
+        arrays, noise = random_arrays(network, seed, device), draws(network, seed, samples, device)
+        best = -1.0
         for attempt in range(100):
-            x = device.asarray(random.normal(seed, f"x, draw {attempt}", (samples, network.in_features)), "float64")
-            if _distance_to_kink(network, arrays, x, noise) > KINK:
+            drawn = device.asarray(random.normal(seed, f"x, draw {attempt}", (samples, network.in_features)), "float64")
+            if (distance := _distance_to_kink(network, arrays, drawn, noise)) > best:
+                best, x = distance, drawn
+            if best > KINK:
                 break
-        labels = device.asarray(random.stream(seed, "y").integers(network.out_features, size=samples))
-        one_hot = device.xp.eye(network.out_features, dtype=device.xp.float64, device=device.native)
-        targets = device.xp.take(one_hot, labels, axis=0)
-        return check(network_function(network, x, targets, l2=l2, noise=noise), arrays, network.parameters, methods)
+        targets = probabilities(device, "float64", samples, network.out_features, seed)
+        measure = loss or SoftmaxCrossEntropy()
+        f = network_function(network, x, targets, l2=l2, noise=noise, loss=measure)
+        rows = check(f, arrays, network.parameters, methods)
+        gradients, trained = f(arrays)[1](), _as_training_does(network, arrays, x, targets, noise, measure, l2)
+        proven = {name: to_numpy(gradients[name]) for name in network.parameters}
+        scale = max(largest(a) for a in proven.values())
+        for row in rows:
+            row["training_error"] = largest(trained[row["parameter"]] - proven[row["parameter"]]) / scale
+        for i, (layer, own, u) in enumerate(layers_with_inputs(network, arrays, x, noise)):
+            if i and layer.forward(*own.values(), train=True, noise=u)[0] is not own["x"]:
+                shape = (samples, layer.out_features(network.widths[i]))
+                factors = device.asarray(random.normal(seed, f"factors {i}", shape), "float64")
+                found = check(layer_function(layer, factors, noise=u), own, ["x"], methods)
+                rows += [{**row, "parameter": f"input of {type(layer).__name__} (layer {i + 1})"} for row in found]
+        return rows
+
+
+def _as_training_does(
+    network: Sequential, arrays: Mapping[str, Array], x: Array, targets: Array, noise: Mapping[str, Array],
+    loss: Loss, l2: float,
+) -> dict[str, Any]:
+    """Return the first of two models' gradients, written to the arrays that training allocates."""
+    device = Device.of(x)
+    parameters, running, inputs = network.allocate((2,), device, "float64")
+    values = {**parameters.views, **running.views, **inputs.views}
+    for name, array in values.items():
+        both = [arrays[name], arrays[name] * 0.5 + 0.25]
+        array[...] = namespace(x).stack(both) if network.has_model_axis(name, array) else both[0]
+    gradients = parameters.like().views
+    outputs, pullback, _ = network.forward(values, x, train=True, noise=noise)
+    pullback(loss.forward(outputs, targets)[1](), gradients, False)
+    for name in network.weights:
+        gradients[name][...] += 2.0 * l2 * values[name]
+    return {name: to_numpy(array)[0] for name, array in gradients.items()}
 
 
 def _distance_to_kink(network: Sequential, arrays: Mapping[str, Array], x: Array, noise: Mapping[str, Array]) -> float:
     """Return the smallest input of any kinked layer: nearer to 0 than h, central differences straddle two slopes."""
-    xp, distance = namespace(x), float("inf")
-    for depth, layer in enumerate(network.layers):
-        if layer.kinked:
-            inputs = Sequential(network.in_features, network.layers[:depth]).forward(arrays, x, train=True, noise=noise)
-            distance = min(distance, float(xp.min(xp.abs(inputs[0]))))
+    xp, distance, depends = namespace(x), float("inf"), False
+    for layer, own, _ in layers_with_inputs(network, arrays, x, noise):
+        if layer.kinked and depends:  # before the first parameter there is nothing to perturb
+            distance = min(distance, float(xp.min(xp.abs(own["x"]))))
+        depends = depends or bool(layer.parameters)
     return distance
 
 
 def passes(row: Mapping[str, Any]) -> bool:
-    """Judge a row of ``check``: error below 1e-7, strict below 1e-6, complex-step below 1e-12.
+    """Judge a row of ``check``: error below 1e-7, strict below 1e-6, complex-step and training error below 1e-12.
 
     A gradient that is zero (a bias that batch norm cancels) has no relative error: there the norms are
     judged, analytical and complex-step below 1e-14, numerical (rounding noise / h) below 1e-8. Nor do central
@@ -249,6 +253,8 @@ def passes(row: Mapping[str, Any]) -> bool:
     """
     if not {"error", "complex_step_error"} & set(row):
         raise ValueError("expected a row with the errors of at least one method, got none")
+    if not row.get("training_error", 0.0) < 1e-12:
+        return False
     if row["analytical_norm"] < 1e-14:
         return bool(row.get("complex_step_norm", 0.0) < 1e-14 and row.get("numerical_norm", 0.0) < 1e-8)
     limits = {"error": 1e-7, "strict_error": 1e-6, "complex_step_error": 1e-12}
@@ -279,9 +285,9 @@ def parity(device: Device, dtype: str) -> list[dict[str, Any]]:
     with device.activate():
         for name, case in CASES.items():
             golden, found = (_run(*case(where, kind)) for where, kind in ((Device(), "float64"), (device, dtype)))
-            forward = _largest(found.pop("outputs") - golden["outputs"]) / _largest(golden.pop("outputs"))
-            scale = max(map(_largest, golden.values()))
-            backward = max(_largest(found[name] - golden[name]) for name in golden) / scale
+            forward = largest(found.pop("outputs") - golden["outputs"]) / largest(golden.pop("outputs"))
+            scale = max(map(largest, golden.values()))
+            backward = max(largest(found[name] - golden[name]) for name in golden) / scale
             row = {"case": name, "dtype": dtype, "forward": forward, "backward": backward}
             rows.append(row | {"tolerance": tolerance, "passes": max(forward, backward) < tolerance})
     return rows
@@ -292,109 +298,9 @@ def _run(f: Function, arrays: Mapping[str, Array]) -> dict[str, Any]:
     return {**{f"d {name}": to_numpy(g) for name, g in gradients().items()}, "outputs": to_numpy(outputs)}
 
 
-def _largest(x: Any) -> float:
+def largest(x: Any) -> float:
+    """Return the largest absolute value; infinity if there is NaN."""
     value = float(abs(x).max())
     return value if value == value else float("inf")  # ``max`` loses NaN
 
 
-def _noise(network: Sequential, seed: int, n: int, device: Device, dtype: str = "float64") -> dict[str, Array]:
-    return {name: device.asarray(random.uniform(seed, name, 0, shape), dtype)
-            for name, shape in network.noise_shapes(n).items()}
-
-
-def _initial(network: Sequential, seed: int, device: Device, dtype: str = "float64") -> dict[str, Array]:
-    arrays = {name: view for part in network.allocate((), device, dtype) for name, view in part.views.items()}
-    with device.activate():
-        network.initialize(arrays, seed, device, dtype)
-    return arrays
-
-
-def _layer_case(layer: Layer, features: int = 4, *, train: bool = True, n: int = 6) -> Case:
-    """Make a case: the layer's outputs, weighed with random factors."""
-
-    def make(device: Device, dtype: str = "float64") -> tuple[Function, dict[str, Array]]:
-        def draw(name: str, shape: tuple[int, ...]) -> Array:
-            return device.asarray(random.normal(1, name, shape), dtype)
-
-        shapes = layer.shapes(features)
-        arrays = {"x": draw("x", (n, features))} | {name: draw(name, shape) for name, shape in shapes.items()}
-        with device.activate():
-            arrays |= {name: arrays[name] ** 2 + 0.5 for name in layer.positive}
-        factors = draw("dy", (n, layer.out_features(features)))
-        noise = device.asarray(random.uniform(1, "noise", 0, (n, features)), dtype) if layer.noisy else None
-
-        def f(a: Mapping[str, Array]) -> tuple[Array, Callable[[], Mapping[str, Array]]]:
-            y, pullback, _ = layer.forward(
-                a["x"], *[a[name] for name in (*layer.parameters, *layer.statistics)], train=train, noise=noise
-            )
-
-            def gradients() -> Mapping[str, Array]:
-                dx, own = pullback(factors)
-                return {"x": dx, **dict(zip(layer.parameters, own, strict=True))}
-
-            return y * factors, gradients
-
-        return f, arrays
-
-    return make
-
-
-def _loss_case(loss: Any, n: int = 6, classes: int = 4) -> Case:
-    def make(device: Device, dtype: str = "float64") -> tuple[Function, dict[str, Array]]:
-        arrays = {"outputs": device.asarray(random.normal(1, "outputs", (n, classes)), dtype)}
-        targets = _probabilities(device, dtype, n, classes)
-
-        def f(a: Mapping[str, Array]) -> tuple[Array, Callable[[], Mapping[str, Array]]]:
-            value, pullback = loss.forward(a["outputs"], targets)
-            return value, lambda: {"outputs": pullback()}
-
-        return f, arrays
-
-    return make
-
-
-def _network_case(network: Sequential, *, l2: float = 0.0, loss: Loss | None = None, n: int = 7) -> Case:
-    def make(device: Device, dtype: str = "float64") -> tuple[Function, dict[str, Array]]:
-        x = device.asarray(random.normal(1, "x", (n, network.in_features)), dtype)
-        targets = _probabilities(device, dtype, n, network.out_features)
-        arrays = _initial(network, 1, device, dtype)
-        for name in network.parameters:  # away from the initial zeros, where a ReLU may sit on its kink
-            if name not in network.weights:
-                with device.activate():
-                    arrays[name] += device.asarray(random.normal(1, name, network.shapes[name], 0.1), dtype)
-        noise = _noise(network, 1, n, device, dtype)
-        return network_function(network, x, targets, l2=l2, noise=noise, loss=loss), arrays
-
-    return make
-
-
-def _probabilities(device: Device, dtype: str, n: int, classes: int) -> Array:
-    weights = abs(random.normal(1, "targets", (n, classes)))
-    return device.asarray(weights / weights.sum(axis=-1, keepdims=True), dtype)
-
-
-def _examples() -> dict[str, tuple[Layer, bool]]:
-    found: dict[str, tuple[Layer, bool]] = {}
-    for name, cls in LAYERS.items():
-        found[name] = cls.example, True
-        if cls.noisy or (cls.statistics and not cls.scales_input):
-            found[f"{name}, prediction"] = cls.example, False
-    return found
-
-
-#: The registered layers' examples, and whether each trains; layers that predict otherwise than they train are there
-#: twice.
-EXAMPLES: dict[str, tuple[Layer, bool]] = _examples()
-
-#: Name to what makes, for a device and a dtype (float64), a function and the arrays at which to check it.
-CASES: dict[str, Case] = {
-    **{name: _layer_case(layer, train=train) for name, (layer, train) in EXAMPLES.items()},
-    **{name: _loss_case(cls()) for name, cls in LOSSES.items()},
-    "softmax regression, L2": _network_case(mlp(5, [], 3), l2=0.01),
-    "dense + ReLU, L2": _network_case(mlp(5, [4, 3], 3), l2=0.01),
-    "dense + batch norm + ReLU, L2": _network_case(mlp(5, [4, 3], 3, batch_norm=True), l2=0.01),
-    "dense + batch norm + ReLU + dropout, L2": _network_case(
-        mlp(5, [4, 3], 3, batch_norm=True, dropout=0.3, standardize=True), l2=0.01
-    ),
-    "dense + ReLU + mean squared error, L2": _network_case(mlp(5, [4, 3], 2), l2=0.01, loss=MeanSquaredError()),
-}

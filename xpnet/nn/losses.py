@@ -11,7 +11,7 @@ or shows networks by a measure asks there whether more of it is better.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -356,19 +356,19 @@ class MeanSquaredError:
         return {"r2": xp.mean(1.0 - left, axis=-1)}
 
 
-def l2_penalty(l2: Any, weights: list[Array]) -> Any:
+def l2_penalty(l2: Any, weights: Iterable[tuple[Array, int]]) -> Any:
     """Return ``l2 * sum of squared weights`` per model; the gradient for W is ``2 * l2 * W``.
 
     Parameters
     ----------
     l2 : float or array
-        The factor, one per model where it is an array.
-    weights : list of array
-        Matrices (..., in, out).
+        The factor, one per model if it is an array.
+    weights : iterable of tuple of array and int
+        Each array, with or without model axes in front, and its number of axes without them: 2 for a matrix.
 
     Returns
     -------
     float or array
         The penalty, one per model.
     """
-    return l2 * sum(namespace(w).sum(w * w, axis=(-2, -1)) for w in weights)
+    return l2 * sum(namespace(w).sum(w * w, axis=tuple(range(-axes, 0))) for w, axes in weights)

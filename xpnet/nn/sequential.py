@@ -135,6 +135,21 @@ class Sequential:
         """
         return bool(array.ndim > len(self.shapes[name.rpartition(".")[2]]))
 
+    def penalised(self, arrays: Mapping[str, Array]) -> list[tuple[Array, int]]:
+        """Return the weights that the L2 penalty takes, each with its number of axes without the model axis.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+            The network's arrays by name.
+
+        Returns
+        -------
+        list of tuple of array and int
+            What ``l2_penalty`` sums.
+        """
+        return [(arrays[name], len(self.shapes[name])) for name in self.weights]
+
     def allocate(self, models: tuple[int, ...], device: Device, dtype: str) -> tuple[Buffers, Buffers, Buffers]:
         """Allocate the parameters, the running statistics, and the arrays that describe the input.
 
@@ -153,12 +168,13 @@ class Sequential:
             Parameters, statistics, and inputs.
         """
         first = self.weights[:1]
+        matrix = any(len(self.shapes[name]) == 2 for name in first)
         groups = [first, self.weights[len(first) :], [p for p in self.parameters if p not in self.weights]]
         inputs = self.inputs
         running = [s for s in self.statistics if s not in inputs]
         shaped = [{name: self.shapes[name] for name in group} for group in groups if group]
         return (
-            Buffers(shaped, models, device, dtype, wide=first[0]),
+            Buffers(shaped, models, device, dtype, wide=first[0] if matrix else ""),
             Buffers([{s: self.shapes[s] for s in running}] if running else [], models, device, dtype),
             Buffers([{s: self.shapes[s] for s in inputs}] if inputs else [], (), device, dtype),
         )
@@ -233,8 +249,9 @@ class Sequential:
             dy: Array, into: Mapping[str, Array] | None = None, wrt_input: bool = True
         ) -> tuple[Array | None, dict[str, Array]]:
             dx, found = back(dy, self.own(into) if into else None, wrt_input)
-            named = zip(self._names, found, strict=True)
-            return dx, {name: a for names, own in named for name, a in zip(names, own, strict=False)}
+            names = [name for layer, own in zip(self.layers, self._names, strict=True)
+                     for name in own[: len(layer.parameters)]]
+            return dx, dict(zip(names, (a for own in found for a in own), strict=wrt_input))
 
         return outputs, pullback, statistics
 
@@ -279,6 +296,7 @@ class Wired:
     def __init__(self, network: Sequential, arrays: Mapping[str, Array]) -> None:
         named = zip(network.layers, network._names, strict=True)
         self._rows = [(layer, [arrays[name] for name in names], layer.noisy) for layer, names in named]
+        self._counts = [len(layer.parameters) for layer in network.layers]
         # The pass back may end at the first layer that has parameters.
         self._first = next((i for i, layer in enumerate(network.layers) if layer.parameters), 0)
 
@@ -306,8 +324,11 @@ class Wired:
             for i in range(len(pullbacks) - 1, -1 if wrt_input else self._first - 1, -1):
                 to = into[i] if into else ()
                 dx, own = pullbacks[i](dx, to, wrt_input or i > self._first)
+                if len(own) != self._counts[i]:
+                    raise ValueError(f"{type(self._rows[i][0]).__name__} (layer {i + 1}): expected its pullback to "
+                                     f"return {self._counts[i]} gradients of parameters, got {len(own)}")
                 found[i] = own
-                for a, b in zip(to, own, strict=False):
+                for a, b in zip(to, own, strict=bool(to)):
                     if a is not None and a is not b:
                         a[...] = b
             return dx if wrt_input else None, found

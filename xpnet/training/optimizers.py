@@ -14,11 +14,21 @@ from typing import Any, NamedTuple
 from ..backend import Array, namespace
 from ..nn.per_model import check_range, per_model
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "Segment", "apply", "clip"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "cast"]
+
+
+def cast(value: Any, w: Array) -> Any:
+    """Return a hyper-parameter in the dtype of the array ``w`` that it multiplies.
+
+    Hyper-parameters are float64: of a beta of 0.999 in float32, 1 - beta would keep four digits.
+    """
+    return value if isinstance(value, float | int) else namespace(w).astype(value, w.dtype, copy=False)
 
 
 class Optimizer:
     """Base class of update rules; one of your own defines ``update``, and ``slots`` if it keeps arrays.
+
+    Hyper-parameters with a value per model are arrays (models, 1) of float64 in ``update``: see ``cast``.
 
     Attributes
     ----------
@@ -89,9 +99,10 @@ class SGD(Optimizer):
         """Change ``w`` and the velocity in place."""
         if slots:
             v = slots["velocity"]
-            v *= self.momentum
+            momentum = cast(self.momentum, w)
+            v *= momentum
             v += g
-            g = g + self.momentum * v if self.nesterov else v
+            g = g + momentum * v if self.nesterov else v
         w -= lr * g
 
 
@@ -126,13 +137,13 @@ class Adam(Optimizer):
     def update(self, w: Array, g: Array, slots: Mapping[str, Array], lr: Any, step: int) -> None:
         """Change ``w`` and the moments in place."""
         m, v = slots["m"], slots["v"]
-        m *= self.beta1
-        m += (1.0 - self.beta1) * g
-        v *= self.beta2
+        m *= cast(self.beta1, w)
+        m += cast(1.0 - self.beta1, w) * g
+        v *= cast(self.beta2, w)
         g *= g
-        v += (1.0 - self.beta2) * g
-        rate = lr / (1.0 - self.beta1 ** (step + 1))
-        w -= rate * m / (namespace(v).sqrt(v / (1.0 - self.beta2 ** (step + 1))) + self.eps)
+        v += cast(1.0 - self.beta2, w) * g
+        rate = cast(lr / (1.0 - self.beta1 ** (step + 1)), w)
+        w -= rate * m / (namespace(v).sqrt(v / cast(1.0 - self.beta2 ** (step + 1), w)) + cast(self.eps, w))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..nn.network import blocks
 from ..nn.parameters import Buffers
 from ..nn.per_model import bind, is_array
 from ..nn.sequential import Sequential, Wired
-from .optimizers import Optimizer, Segment, apply
+from .optimizers import Optimizer, Segment, apply, cast
 from .rows import Rows, moments
 from .two_threads import Halves, pay
 
@@ -91,7 +91,7 @@ class Learner:
         scaling: Any = tuple(self.arrays[name] for name in network.inputs)
         self.scaling: tuple[Array, Array] | None = scaling or None
         self.gradients: Buffers = self.parameters.like()
-        rule: Any = bind(optimizer, device, dtype, axes=1)
+        rule: Any = bind(optimizer, device, "float64", axes=1)
         self.slots: dict[str, Buffers] = {name: self.parameters.like() for name in rule.slots}
         self._dtype, self._device, self._loss, self._rule, self._axes = dtype, device, loss, rule, len(models)
         self._l2: Any = device.asarray(l2, dtype) if is_array(l2) else float(l2)
@@ -100,7 +100,7 @@ class Learner:
         factor: Any = self._l2
         self._penalty: Any = 2.0 * factor[..., None] if is_array(l2) else 2.0 * factor or None
         decay: Any = rule.weight_decay
-        decay = None if isinstance(decay, float | int) and decay == 0 else decay
+        decay = None if isinstance(decay, float | int) and decay == 0 else cast(decay, self.parameters.segments[0])
         into: dict[str, Any] = dict(self.gradients.views)
         # The first layer's weights are the largest array by far: plain descent needs no gradient array for it.
         plain = rule.plain and clip_norm is None and isinstance(self.trained.layers[0], Linear)
@@ -179,8 +179,11 @@ class Learner:
         self.set_descent(lr)
         pullback(loss_pullback(), self._into, False)
         for running in self.running.segments:  # one, or none without batch norm
-            rate = self._running_rate if step else 1.0
-            running += rate * (namespace(running).concat(statistics, axis=-1) - running)
+            batch = namespace(running).concat(statistics, axis=-1)
+            if step:
+                running += self._running_rate * (batch - running)
+            else:  # set, not added: the initial 1 would round a small variance
+                running[...] = batch
         self.apply(lr, step)
         return value
 
@@ -221,7 +224,7 @@ class Learner:
                     loss = loss + value * (labels.shape[0] / n)
                     tally = tally + self._loss.tally(outputs, labels)
             beside: Mapping[str, Array] = self._loss.score(tally, y)
-            cost = loss + l2_penalty(self._l2, [self.arrays[name] for name in self.network.weights])
+            cost = loss + l2_penalty(self._l2, self.network.penalised(self.arrays))
         return {"loss": loss, "cost": cost, **beside}
 
 
