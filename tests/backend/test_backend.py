@@ -38,6 +38,13 @@ from xpnet.backend import (
 # Arrays -------------------------------------------------------------------------------------------------------
 
 
+def test_only_a_gpu_queues_its_work(device: Device) -> None:
+    """What fits side by side, and whether workers share a device, follows from it."""
+    assert device.is_host == (not device.name.startswith("cuda"))
+    assert device.is_host != (device.xp.__name__.endswith("cupy"))
+
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool", "complex128"])
 def test_arrays_come_and_go_bit_for_bit(device: Device, dtype: str) -> None:
     values = np.asarray([[0, 1, 1], [1, 0, 1]]).astype(dtype)
