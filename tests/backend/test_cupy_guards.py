@@ -237,3 +237,14 @@ def test_a_run_that_is_repeated_has_the_same_bits(device: Device) -> None:
 def test_the_namespace_clips_with_nan_as_numpy_does(device: Device) -> None:
     for low, high in ((math.nan, 1.5), (0.0, math.nan)):
         assert np.isnan(to_numpy(device.xp.clip(device.asarray([1.0, 2.0]), low, high))).all()
+
+
+@pytest.mark.backends("cupy")
+def test_memory_that_the_pool_keeps_is_free(device: Device) -> None:
+    """CuPy keeps what arrays gave back, and CUDA counts it as taken."""
+    device.xp.get_default_memory_pool().free_all_blocks()
+    before, size = device.free_memory() or 0, 2**26
+    held = device.empty((size // 4,), "float32")
+    assert before - (device.free_memory() or 0) >= size
+    del held
+    assert device.free_memory() == before
