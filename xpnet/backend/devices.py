@@ -12,14 +12,11 @@ import array_api_compat
 import numpy as np
 
 from .arrays import NAMESPACES, Array, namespace, to_numpy
+from .gpu import DeviceError, import_cupy
 from .memory import format_bytes
 
 __all__ = ["Device", "DeviceError", "MixedDevicesError", "OutOfMemoryError", "check_same_device", "from_dlpack",
            "survey"]
-
-
-class DeviceError(RuntimeError):
-    """A device was asked for that does not exist or does not work here; the message says what to do."""
 
 
 class OutOfMemoryError(MemoryError):
@@ -65,39 +62,6 @@ def from_dlpack(x: Any) -> Array:
     return Device(f"cuda:{index}").xp.from_dlpack(x)
 
 
-def _import_cupy() -> Any:
-    """Import CuPy and see that it works, or say in one error why not and what to do."""
-    try:
-        version = importlib.import_module("cupy").__version__
-        cupy = importlib.import_module("array_api_compat.cupy")
-    except ImportError as error:
-        if getattr(error, "name", None) == "cupy":
-            raise DeviceError(
-                "CuPy is not installed: pip install 'xpnet[cuda12]' (or 'xpnet[cuda13]' for CUDA 13), "
-                "or use --device cpu"
-            ) from None
-        raise DeviceError(
-            f"CuPy is installed but does not import ({str(error).strip().splitlines()[0]}): reinstall the extra "
-            "that fits your CUDA version (xpnet[cuda12] or xpnet[cuda13]), or use --device cpu"
-        ) from error
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # CuPy raises its own CUDARuntimeError, unknown until CuPy is there
-        raise DeviceError(
-            f"CuPy {version} finds no working GPU ({error}): install or update the NVIDIA driver "
-            "(nvidia-smi must work), or use --device cpu"
-        ) from None
-    if not count:
-        raise DeviceError("CuPy finds no GPU: check CUDA_VISIBLE_DEVICES and nvidia-smi, or use --device cpu")
-    built, driver = cupy.cuda.runtime.runtimeGetVersion() // 1000, cupy.cuda.runtime.driverGetVersion() // 1000
-    if built > driver:
-        raise DeviceError(
-            f"CuPy {version} is built for CUDA {built}, the driver supports CUDA {driver}: "
-            f"pip uninstall cupy-cuda{built}x, then pip install 'xpnet[cuda{driver}]', or update the driver"
-        )
-    return cupy
-
-
 class Device:
     """A place where arrays live and are computed: a namespace and one of its devices.
 
@@ -136,7 +100,7 @@ class Device:
         self.native: Any = "cpu"
 
     def _use_cuda(self, index: int) -> None:
-        cupy = _import_cupy()
+        cupy = import_cupy()
         count = cupy.cuda.runtime.getDeviceCount()
         if index >= count:
             raise DeviceError(f"there is no cuda:{index}: {count} GPU(s) found, cuda:0 to cuda:{count - 1}")
@@ -360,7 +324,7 @@ def check_same_device(**arrays: Array) -> Device:
 
 
 def survey() -> list[dict[str, Any]]:
-    """Tell which devices work: for each its name, whether it works, and its facts or the reason and remedy.
+    """Return for each device its name, whether it works, and its facts or the reason and remedy.
 
     Returns
     -------
@@ -371,7 +335,7 @@ def survey() -> list[dict[str, Any]]:
     free = "" if memory is None else f", {memory / 2**30:.1f} GiB free"
     rows = [{"device": "cpu", "works": True, "detail": f"NumPy {np.__version__}, {os.cpu_count()} cores{free}"}]
     try:
-        cupy = _import_cupy()
+        cupy = import_cupy()
     except DeviceError as error:
         return [*rows, {"device": "cuda", "works": False, "detail": str(error)}]
     for index in range(cupy.cuda.runtime.getDeviceCount()):
@@ -379,8 +343,7 @@ def survey() -> list[dict[str, Any]]:
         try:
             here = Device(row["device"])
             properties = cupy.cuda.runtime.getDeviceProperties(index)
-            row["detail"] = (f"{properties['name'].decode()}, "
-                             f"{(here.free_memory() or 0) / 2**30:.1f} GiB free")
+            row["detail"] = f"{properties['name'].decode()}, {(here.free_memory() or 0) / 2**30:.1f} GiB free"
         except DeviceError as error:
             row |= {"works": False, "detail": str(error)}
         rows.append(row)

@@ -6,8 +6,8 @@ same figure.
 """
 
 from .lines import curves, history, save
-from .pictures import confusion, gradient_check, images, mistakes, weights
-from .training import activations, lr_range, sweep
+from .pictures import confusion, images, mistakes, weights
+from .training import activations, gradient_check, lr_range, sweep
 
 __all__ = [
     "activations", "confusion", "curves", "gradient_check", "history", "images", "lr_range", "mistakes", "save",

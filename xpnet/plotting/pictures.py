@@ -1,8 +1,8 @@
-"""Pictures made of cells: error maps, images, weights and confusion matrices. ``plotting`` offers them."""
+"""Pictures made of cells: images, weights and confusion matrices. ``plotting`` offers them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,69 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["confusion", "gradient_check", "images", "mistakes", "new_figure", "weights"]
-
-_ERRORS = {"error": "relative error", "strict_error": "strict error", "complex_step_error": "complex step"}
-
-
-def gradient_check(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
-    """Draw the errors of a gradient check as a heat map of their log10, one block for each network.
-
-    Parameters
-    ----------
-    rows : sequence of mappings
-        One for each parameter, with the keys ``hidden`` (sizes), ``batch_norm``, ``parameter`` and the errors
-        ``error``, ``strict_error`` and ``complex_step_error``; an error that was not measured may be None or
-        absent.
-    title : str, optional
-        The title of the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The figure.
-
-    Raises
-    ------
-    ValueError
-        If there are no rows.
-    """
-    if not rows:
-        raise ValueError("expected at least one row, but rows is empty: run the gradient check first")
-    networks: dict[tuple[tuple[int, ...], bool], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        networks.setdefault((tuple(row["hidden"]), bool(row["batch_norm"])), []).append(row)
-    widest = max(map(len, networks.values()))
-    figure = new_figure((2.6 + 0.62 * max(widest, 6), 0.9 + 1.65 * len(networks)), title)
-    blocks = figure.subplots(len(networks), 1, squeeze=False)[:, 0]
-    for axes, ((hidden, batch_norm), members) in zip(blocks, networks.items(), strict=True):
-        errors = np.array([[_or_nan(row.get(key)) for row in members] for key in _ERRORS])
-        with np.errstate(divide="ignore"):
-            exponents = np.log10(errors)
-        image = axes.imshow(np.maximum(exponents, -18.0), cmap="viridis", vmin=-16, vmax=-2, aspect="auto")
-        for (i, j), exponent in np.ndenumerate(exponents):
-            text = "\N{EN DASH}" if np.isnan(exponent) else "0" if np.isinf(exponent) else f"{exponent:.1f}"
-            axes.text(
-                j,
-                i,
-                text,
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if exponent < -7.5 else "black",
-            )
-        axes.set_xlim(-0.5, max(widest, 6) - 0.5)
-        axes.set_xticks(range(len(members)), [str(row["parameter"]) for row in members], fontsize=8)
-        axes.set_yticks(range(len(_ERRORS)), list(_ERRORS.values()))
-        axes.set_title(f"hidden {list(hidden)}, {'with' if batch_norm else 'without'} batch norm", loc="left")
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        axes.grid(visible=False)
-    figure.colorbar(
-        image, ax=list(blocks), label=r"$\log_{10}$ error", extend="both", shrink=min(1.0, 2 / len(blocks))
-    )
-    return figure
-
+__all__ = ["confusion", "images", "mistakes", "new_figure", "weights"]
 
 def images(
     x: ArrayLike,
@@ -307,10 +245,6 @@ def new_figure(size: tuple[float, float], title: str) -> Figure:
     if title:
         figure.suptitle(title)
     return figure
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
 
 
 def _canvas(

@@ -1,4 +1,4 @@
-"""Figures of what training measures: sweeps, the learning-rate range test, activations. ``plotting`` offers them."""
+"""Figures of what is measured: sweeps, the learning-rate range test, activations, gradients. ``plotting`` has them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["activations", "lr_range", "sweep"]
+__all__ = ["activations", "gradient_check", "lr_range", "sweep"]
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; shapes and dashes tell them apart in grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -259,6 +259,72 @@ def activations(
     grid[1, 0].set_ylabel("share of zeros")
     grid[0, 0].legend(loc="best")
     return figure
+
+
+ERRORS = {"error": "relative error", "strict_error": "strict error", "complex_step_error": "complex step"}
+
+
+def gradient_check(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
+    """Draw the errors of a gradient check as a heat map of their log10, one block for each network.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        One for each parameter, with the keys ``hidden`` (sizes), ``batch_norm``, ``parameter`` and the errors
+        ``error``, ``strict_error`` and ``complex_step_error``; an error that was not measured may be None or
+        absent.
+    title : str, optional
+        The title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows.
+    """
+    if not rows:
+        raise ValueError("expected at least one row, but rows is empty: run the gradient check first")
+    networks: dict[tuple[tuple[int, ...], bool], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        networks.setdefault((tuple(row["hidden"]), bool(row["batch_norm"])), []).append(row)
+    widest = max(map(len, networks.values()))
+    figure = new_figure((2.6 + 0.62 * max(widest, 6), 0.9 + 1.65 * len(networks)), title)
+    blocks = figure.subplots(len(networks), 1, squeeze=False)[:, 0]
+    for axes, ((hidden, batch_norm), members) in zip(blocks, networks.items(), strict=True):
+        errors = np.array([[_or_nan(row.get(key)) for row in members] for key in ERRORS])
+        with np.errstate(divide="ignore"):
+            exponents = np.log10(errors)
+        image = axes.imshow(np.maximum(exponents, -18.0), cmap="viridis", vmin=-16, vmax=-2, aspect="auto")
+        for (i, j), exponent in np.ndenumerate(exponents):
+            text = "\N{EN DASH}" if np.isnan(exponent) else "0" if np.isinf(exponent) else f"{exponent:.1f}"
+            axes.text(
+                j,
+                i,
+                text,
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if exponent < -7.5 else "black",
+            )
+        axes.set_xlim(-0.5, max(widest, 6) - 0.5)
+        axes.set_xticks(range(len(members)), [str(row["parameter"]) for row in members], fontsize=8)
+        axes.set_yticks(range(len(ERRORS)), list(ERRORS.values()))
+        axes.set_title(f"hidden {list(hidden)}, {'with' if batch_norm else 'without'} batch norm", loc="left")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.grid(visible=False)
+    figure.colorbar(
+        image, ax=list(blocks), label=r"$\log_{10}$ error", extend="both", shrink=min(1.0, 2 / len(blocks))
+    )
+    return figure
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def tidy(axes: Axes) -> None:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import base64
-import html
-import json
-import math
 import os
 import struct
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
 
 from ..backend import Array, to_numpy
+from .markup import LONGER, align, cell, embed, escape, finite, is_numeric
 
 __all__ = ["Page"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_LONGER = 120  # letters of a cell
-_DASH = "\N{EN DASH}"
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
@@ -63,7 +57,7 @@ class Page:
             The page itself, so that calls can follow one another.
         """
         self._headings.append(text)
-        return self._append(f'<h2 id="s{len(self._headings)}">{_escape(text)}</h2>')
+        return self._append(f'<h2 id="s{len(self._headings)}">{escape(text)}</h2>')
 
     def text(self, paragraph: str) -> Page:
         """Append one paragraph of plain text.
@@ -78,7 +72,7 @@ class Page:
         Page
             The page itself, so that calls can follow one another.
         """
-        return self._append(f"<p>{_escape(paragraph)}</p>")
+        return self._append(f"<p>{escape(paragraph)}</p>")
 
     def code(self, text: str, *, label: str = "Command") -> Page:
         """Append a command or other text of fixed width, whose lines scroll and do not break.
@@ -95,8 +89,8 @@ class Page:
         Page
             The page itself, so that calls can follow one another.
         """
-        return self._append(f'<pre class="scroll" role="region" tabindex="0" aria-label="{_escape(label)}">'
-                            f"<code>{_escape(text)}</code></pre>")
+        return self._append(f'<pre class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">'
+                            f"<code>{escape(text)}</code></pre>")
 
     def table(
         self,
@@ -141,9 +135,9 @@ class Page:
                 "correct the names in formats"
             )
         body = []
-        numeric = [_is_numeric([row[i] for row in rows if i < len(row)]) for i in range(len(columns))]
+        numeric = [is_numeric([row[i] for row in rows if i < len(row)]) for i in range(len(columns))]
         # On a phone long texts side by side are thin columns or far away: there each row becomes a card.
-        cards = len(columns) > 2 and any(len(str(cell)) > _LONGER for row in rows for cell in row)
+        cards = len(columns) > 2 and any(len(str(cell)) > LONGER for row in rows for cell in row)
         for index, row in enumerate(rows):
             if len(row) != len(columns):
                 raise ValueError(
@@ -151,20 +145,20 @@ class Page:
                     f"of {list(columns)}: give None for a cell that is empty"
                 )
             cells = (
-                _cell(value, formats.get(column, ""), right, column if cards else "")
+                cell(value, formats.get(column, ""), right, column if cards else "")
                 for column, value, right in zip(columns, row, numeric, strict=True)
             )
             body.append(f"<tr>{''.join(cells)}</tr>")
         heads = "".join(
-            f'<th scope="col" aria-sort="none" class="{_align(right)}">'
-            f'<button type="button">{_escape(column)}</button></th>'
+            f'<th scope="col" aria-sort="none" class="{align(right)}">'
+            f'<button type="button">{escape(column)}</button></th>'
             for column, right in zip(columns, numeric, strict=True)
         )
-        label = _escape(caption or "Table: " + ", ".join(columns))
+        label = escape(caption or "Table: " + ", ".join(columns))
         return self._append(
             f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">'
             + ('<table class="cards">' if cards else "<table>")
-            + (f"<caption>{_escape(caption)}</caption>" if caption else "")
+            + (f"<caption>{escape(caption)}</caption>" if caption else "")
             + f"<thead><tr>{heads}</tr></thead>\n<tbody>\n"
             + "\n".join(body)
             + "\n</tbody></table></div>"
@@ -210,11 +204,11 @@ class Page:
         kind = ' class="drawing"' if drawing else ""
         data = base64.b64encode(content).decode("ascii")
         return self._append(
-            f'<figure><div class="scroll" role="region" tabindex="0" aria-label="{_escape(caption)}">'
-            f'<img{kind} width="{width}" height="{height}" alt="{_escape(alt)}" '
+            f'<figure><div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
+            f'<img{kind} width="{width}" height="{height}" alt="{escape(alt)}" '
             f'src="data:image/png;base64,{data}">'
             '</div><button type="button" class="size" hidden>Full size</button>'
-            f"<figcaption>{_escape(caption)}</figcaption></figure>"
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
 
     def chart(
@@ -261,19 +255,19 @@ class Page:
                     f"series {name!r}: expected x and y of one shape (n,), but x is {xs.shape} and y is "
                     f"{ys.shape}: give one y for each x"
                 )
-            points = [(_finite(u), _finite(v)) for u, v in zip(xs.tolist(), ys.tolist(), strict=True)]
+            points = [(finite(u), finite(v)) for u, v in zip(xs.tolist(), ys.tolist(), strict=True)]
             shown = [None if u is None or v is None or (log_y and v <= 0) else v for u, v in points]
             lines.append({"name": name, "x": [u for u, _ in points], "y": shown})
         content = {"series": lines, "x_label": x_label, "y_label": y_label, "log_y": log_y,
                    "from_zero": from_zero and not log_y}
         return self._append(
-            f'<figure class="chart"><script type="application/json">{_embed(content)}</script>'
+            f'<figure class="chart"><script type="application/json">{embed(content)}</script>'
             "<noscript><p>The page's own script draws this chart, but it did not run.</p></noscript>"
-            f'<svg tabindex="0" role="img" aria-label="{_escape(caption)}"></svg>'
+            f'<svg tabindex="0" role="img" aria-label="{escape(caption)}"></svg>'
             '<div class="bar"><output></output>'
             '<button type="button" class="reset" hidden>Reset zoom</button></div>'
             '<div class="legend" role="group" aria-label="Lines shown"></div>'
-            f"<figcaption>{_escape(caption)}</figcaption></figure>"
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
 
     def html(self) -> str:
@@ -289,10 +283,10 @@ class Page:
             files.joinpath(name).read_text(encoding="utf-8") for name in ("_page.css", "_page.js")
         )
         entries = "".join(
-            f'<li><a href="#s{i}">{_escape(h)}</a></li>' for i, h in enumerate(self._headings, 1)
+            f'<li><a href="#s{i}">{escape(h)}</a></li>' for i, h in enumerate(self._headings, 1)
         )
         contents = f'<nav aria-label="Contents"><ul>{entries}</ul></nav>' if len(self._headings) > 1 else ""
-        subtitle = f'<p class="subtitle">{_escape(self.subtitle)}</p>' if self.subtitle else ""
+        subtitle = f'<p class="subtitle">{escape(self.subtitle)}</p>' if self.subtitle else ""
         sections = "\n".join(self._sections)
         return f"""<!DOCTYPE html>
 <html lang="en">
@@ -301,12 +295,12 @@ class Page:
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,">
-<title>{_escape(self.title)}</title>
+<title>{escape(self.title)}</title>
 <style>
 {style}</style>
 </head>
 <body>
-<header><h1>{_escape(self.title)}</h1>
+<header><h1>{escape(self.title)}</h1>
 <button type="button" id="theme" hidden>Theme</button>{subtitle}</header>
 {contents}
 <main>
@@ -345,75 +339,3 @@ class Page:
     def _append(self, section: str) -> Page:
         self._sections.append(section)
         return self
-
-
-def _escape(text: str) -> str:
-    return html.escape(text, quote=True)
-
-
-def _plain(value: object) -> Any:
-    """Return a NumPy scalar as the Python object that it holds, and anything else as it is."""
-    return value.item() if getattr(value, "ndim", None) == 0 else value  # type: ignore[attr-defined]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _is_numeric(values: Sequence[object]) -> bool:
-    given = [_with_margin(value)[0] for value in values if value is not None]
-    return bool(given) and all(map(_is_number, given))
-
-
-def _with_margin(value: object) -> tuple[Any, Any]:
-    """Split a cell into its value and its margin, None where it has none."""
-    if isinstance(value, tuple) and len(value) == 2 and _is_number(number := _plain(value[0])):
-        margin = _plain(value[1])
-        return number, margin if _is_number(margin) and math.isfinite(margin) else None
-    return _plain(value), None
-
-
-def _align(right: bool) -> str:
-    return "num" if right else "text"
-
-
-def _cell(value: object, spec: str, right: bool, name: str) -> str:
-    """Return one cell of a column aligned `right` or not; ``data-sort`` is the number it is sorted by.
-
-    A `name` stands beside it where its row is shown as a card.
-    """
-    value, margin = _with_margin(value)
-    named = f' data-name="{_escape(name)}"' if name else ""
-    if value is None:
-        return f'<td class="{_align(right)} none"{named}>{_DASH}</td>'
-    if isinstance(value, bool):
-        word, mark = ("holds", "✓") if value else ("does not hold", "✗")
-        verdict = "yes" if value else "no"
-        return (
-            f'<td class="{verdict}"{named} data-sort="{int(value)}">'
-            f'<span aria-hidden="true">{mark}</span>'
-            f'<span class="sr">{word}</span></td>'
-        )
-    if isinstance(value, Real):
-        given, spec = bool(spec), spec or ("d" if isinstance(value, Integral) else ".4g")
-        written = _write(value, spec)
-        if margin is not None:
-            written += f" ± {_write(margin, spec if given else '#.2g')}"
-        return f'<td class="num"{named} data-sort="{float(value)!r}">{_escape(written)}</td>'
-    text = str(value)
-    size = " long longer" if len(text) > _LONGER else " long" if len(text) > 24 else ""
-    return f'<td class="text{size}"{named}>{_escape(text)}</td>'
-
-
-def _write(value: Any, spec: str) -> str:
-    return (spec if "{" in spec else f"{{:{spec}}}").format(value)
-
-
-def _finite(value: float | None) -> float | None:
-    """Return a number as it is, and None for a gap."""
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _embed(content: object) -> str:
-    """Return JSON that may stand inside a script element: no ``<`` can end it or open a comment."""
-    return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
