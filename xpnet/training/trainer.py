@@ -271,7 +271,7 @@ class Trainer(Run):
         """
         resume(self, Path(run))
 
-    def batches(self, x: Array, y: Array) -> Batches:
+    def batches(self, x: Array, y: Array, only: Array | None = None) -> Batches:
         """Return the minibatches of checked data; the run must have been started.
 
         Parameters
@@ -280,6 +280,8 @@ class Trainer(Run):
             The features.
         y : array
             The labels, as the loss keeps them.
+        only : array of int, optional
+            The indices of the rows of x that the labels belong to; all by default.
 
         Returns
         -------
@@ -289,7 +291,7 @@ class Trainer(Run):
         return Batches(
             x, y, self.architecture.out_features, size=self.batch_size, seed=self.order_seed,
             device=self.network.device, dtype=self.dtype, rows=self.learner.batches(x, self.batch_size),
-            loss=self.loss, at_least=self.architecture.least_batch,
+            loss=self.loss, at_least=self.architecture.least_batch, only=only,
         )
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Any]:
