@@ -32,7 +32,11 @@ def clone(estimator: Any, params: Mapping[str, Any] | None = None) -> Any:
 
 def points(param_grid: Any) -> Iterator[dict[str, Any]]:
     """Return every combination of a grid's values, the last name's varying fastest, the names in alphabetical order."""
-    for one in [param_grid] if isinstance(param_grid, Mapping) else list(param_grid):
+    grids = [param_grid] if isinstance(param_grid, Mapping) else param_grid
+    if not isinstance(grids, Sequence) or not grids or not all(isinstance(one, Mapping) for one in grids):
+        raise TypeError(f"param_grid: expected a dict of the values of each parameter, like {{'l2': [0.0, 0.1]}}, or "
+                        f"several such dicts, got {param_grid!r}")
+    for one in grids:
         for name, values in one.items():
             if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
                 raise ValueError(f"param_grid: expected some values of {name}, like [0.0, 0.1], got {values!r}")
@@ -108,7 +112,7 @@ def selected(rows: Any, n: int) -> Any:
 def scorer(scoring: Any) -> Callable[[Any, Any, Any], Any]:
     """Return the function from an estimator, X and y to a score."""
     if scoring is None:
-        return own_score
+        return _own_score
     if callable(scoring):
         chosen: Callable[[Any, Any, Any], Any] = scoring
         return chosen
@@ -126,7 +130,7 @@ def scorer(scoring: Any) -> Callable[[Any, Any, Any], Any]:
     return named
 
 
-def own_score(estimator: Any, X: Any, y: Any) -> Any:
+def _own_score(estimator: Any, X: Any, y: Any) -> Any:
     """Return an estimator's own score."""
     return estimator.score(X, y)
 
@@ -136,7 +140,7 @@ def score(scorer: Callable[[Any, Any, Any], Any], estimator: Any, x: Array, y: A
 
     An estimator's own score has them gathered block by block; any other function is given all of them as an array.
     """
-    if scorer is not own_score:
+    if scorer is not _own_score:
         return float(scorer(estimator, take(x, only, None), y))
     home = Device.of(x)
     parts = [estimator.predict(take(x, only[rows], None)) for rows in blocks(only.shape[0])]

@@ -16,7 +16,7 @@ from .base import MLP
 from .candidates import clone, folds, groups, points, score, scorer, selected, side_by_side
 from .conventions import Estimator, features, labels, same_length, targets, warn
 from .epochs import Data, train
-from .parameters import boolean
+from .parameters import boolean, integer
 
 __all__ = ["GridSearch"]
 
@@ -154,16 +154,16 @@ class GridSearch(Estimator):
 
     def _splits(self, X: Any, y: Any, known: Array) -> list[tuple[Any, Any]]:
         cv: Any = 5 if self.cv is None else self.cv
-        if hasattr(cv, "split"):
-            return list(cv.split(X, y))
         if not hasattr(cv, "__index__"):
-            if not hasattr(cv, "__iter__") or isinstance(cv, str):
+            splits = list(cv) if hasattr(cv, "__iter__") else list(cv.split(X, y)) if hasattr(cv, "split") else []
+            if not splits or not all(hasattr(pair, "__len__") and len(pair) == 2 for pair in splits):
                 raise TypeError("cv: expected a number of folds, a splitter, or pairs of training and test indices, "
-                                f"got {cv!r}")
-            return list(cv)
+                                f"got {self.cv!r}")
+            return splits
+        cv = integer("cv", cv, 2)
         strata = to_numpy(known).tolist() if self._kind == "classifier" else None
-        numbers = to_numpy(folds(known.shape[0], int(cv), strata))
-        return [((numbers != k).nonzero()[0], (numbers == k).nonzero()[0]) for k in range(int(cv))]
+        numbers = to_numpy(folds(known.shape[0], cv, strata))
+        return [((numbers != k).nonzero()[0], (numbers == k).nonzero()[0]) for k in range(cv)]
 
     def _measure(
         self, training: Data, test: Data, params: Sequence[Mapping[str, Any]]

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..backend import Device
 from ..nn.initializers import Xavier
 from ..nn.per_model import is_array, lengths
 from ..training.optimizers import SGD, Adam, AdamW
@@ -134,7 +135,7 @@ def _fraction(name: str, value: Any) -> float:
 def _device(name: str, value: Any) -> str | None:
     if not (value is None or isinstance(value, str)):
         raise TypeError(f"{name}: expected None or a name, like 'cpu', got {value!r}")
-    return value
+    return value if value is None else Device(value).name
 
 
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
