@@ -37,13 +37,13 @@ class Epochs:
     converged : list of bool
         Whether the loss or the score had stopped getting better before the last epoch.
     networks : list of Network or None
-        None for a model that diverged.
+        None for a model that diverged, or whose score never was finite.
     slots : list of dict of str to array
         The optimiser's arrays that belong to the networks.
     steps : list of int
         The number of updates that the networks took.
     causes : dict of int to str
-        For models that diverged, what was not finite, when and at which rate.
+        For those, what was not finite, when and at which rate.
     interrupted : KeyboardInterrupt or None
         What ended training early; networks are those of the last update, or of the best score.
     """
@@ -134,7 +134,7 @@ def train(
                     out.converged[model] = wait[model] > patience
                     if out.converged[model] or epoch == epochs - 1:
                         going.discard(model)
-                    if (value > best[model] or not out.networks[model]) if held_out else model not in going:
+                    if value > best[model] if held_out else model not in going:
                         keep(place, model)
                     best[model] = max(best[model], value)
                 row = {"train_loss": losses[0]} | ({f"validation_{score}": found[0]} if found else {})
@@ -155,6 +155,9 @@ def train(
                     keep(place, model)
         finally:
             bar.on_end(trainer)
+    for model in range(models):
+        if not out.networks[model]:
+            out.causes.setdefault(model, f"the {score} on what was held out was never finite")
     return out
 
 
