@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,7 @@ from xpnet import (
     mlp,
 )
 from xpnet.backend import Device
-from xpnet.estimators.conventions import NotFittedError, of_sklearn
+from xpnet.estimators.conventions import ConvergenceWarning, NotFittedError, of_sklearn
 
 X, Y = blobs(Device(), 60)
 MODEL: dict[str, Any] = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0, "batch_size": 20}
@@ -202,6 +203,17 @@ ESTIMATORS: dict[str, Remedy] = {
 @pytest.mark.parametrize("remedy", ESTIMATORS.values(), ids=ESTIMATORS)
 def test_a_remedy_that_an_error_names_works(remedy: Remedy) -> None:
     remedy.follow()
+
+
+@pytest.mark.parametrize("remedy", [{"max_iter": 400}, {"tol": 10.0}], ids=["raise max_iter", "raise tol"])
+def test_the_advice_on_convergence_works(remedy: dict[str, Any]) -> None:
+    model = classifier(n_iter_no_change=2, tol=1e-2, max_iter=4, learning_rate_init=0.1)
+    words = "has not converged in max_iter=4 .*: raise max_iter, or tol"
+    with pytest.warns(of_sklearn(ConvergenceWarning), match=words):
+        model.fit(X, Y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.set_params(**remedy).fit(X, Y)
 
 
 @pytest.mark.backends("strict", "torch", "cupy")
