@@ -93,7 +93,7 @@ class Trainer(Run):
         self.schedule: Schedule = hosted(schedule if callable(schedule) else Constant(schedule))
         self.loss: Loss = measure
         self.l2: float | Array = l2
-        self.batch_size: int = batch_size
+        self.batch_size: int = int(batch_size)  # an integer of NumPy's could not be written to a checkpoint
         self.seed: int | Sequence[int] = seed
         self.dtype: str = dtype
         first: Any = seed[0] if is_array(seed) else seed  # type: ignore[index]
@@ -215,6 +215,7 @@ class Trainer(Run):
             total = steps if steps is not None else round((epochs or 0) * batches.per_epoch)
             every, sample = evaluate_every or batches.per_epoch, min(train_sample or x.shape[0], x.shape[0])
             self.data = {"train": (x, y)} | ({"validation": held_out} if held_out else {})
+            total, every, sample = int(total), int(every), int(sample)
             self.plan = {"steps": total, "evaluate_every": every, "train_sample": sample}
             loop = Loop(self, batches, {**self.data, "train": (x[:sample, :], y[:sample, ...])})
             stop = self._ended_before(device)
