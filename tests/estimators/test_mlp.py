@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from helpers import assert_close, assert_same, blobs, draw
 
-from xpnet import SGD, Adam, CyclicLR, DivergenceError, He, Linear, ReLU, Sequential, Trainer, mlp
+from xpnet import SGD, Adam, CyclicLR, He, Linear, ReLU, Sequential, Trainer, mlp
 from xpnet.backend import Device, to_numpy
 from xpnet.estimators import GridSearch, MLPClassifier, MLPRegressor
 from xpnet.estimators.conventions import ConvergenceWarning, DataConversionWarning, NotFittedError, of_sklearn
@@ -226,22 +226,20 @@ def test_early_stopping_keeps_the_best_network(device: Device) -> None:
     assert scores is not None
     assert model.best_validation_score_ == max(scores)
     assert scores[-1] < max(scores) or scores.index(max(scores)) < len(scores) - 1
-    _, (vx, vy) = hold_out(x, y, 0.25, model.order_seed, classes=True)
-    assert model.score(vx, vy) == pytest.approx(max(scores))
+    held = hold_out(y, 0.25, model.order_seed, classes=True)[1]
+    found = model.score(device.asarray(to_numpy(x)[held]), device.asarray(to_numpy(y)[held]))
+    assert found == pytest.approx(max(scores))
     other = regressor(early_stopping=True, n_iter_no_change=5).fit(*plane(device))
     assert other.best_validation_score_ == max(other.validation_scores_ or [])
 
 
 def test_what_is_held_out_is_of_each_class_alike(device: Device) -> None:
-    x = device.asarray(np.arange(50.0).reshape(50, 1))
     y = device.asarray([0] * 30 + [1] * 20)
-    (tx, ty), (vx, vy) = hold_out(x, y, 0.2, 3, classes=True)
-    assert sorted([*to_numpy(tx)[:, 0].tolist(), *to_numpy(vx)[:, 0].tolist()]) == list(range(50))
-    assert Counter(to_numpy(vy).tolist()) == {0: 6, 1: 4}
-    assert [int(v >= 30) for v in to_numpy(tx)[:, 0]] == to_numpy(ty).tolist()
-    other = hold_out(x, y, 0.2, 4, classes=True)[1][0]
-    assert sorted(to_numpy(other)[:, 0]) != sorted(to_numpy(vx)[:, 0])
-    assert to_numpy(hold_out(x, y, 0.5, 0, classes=False)[1][0]).shape == (25, 1)
+    train_on, held = hold_out(y, 0.2, 3, classes=True)
+    assert sorted([*train_on.tolist(), *held.tolist()]) == list(range(50))
+    assert Counter(to_numpy(y)[held].tolist()) == {0: 6, 1: 4}
+    assert sorted(hold_out(y, 0.2, 4, classes=True)[1]) != sorted(held)
+    assert hold_out(y, 0.5, 0, classes=False)[1].shape == (25,)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, 0.01, float("nan")])
@@ -253,16 +251,6 @@ def test_a_fraction_that_holds_nothing_out_is_refused(fraction: float) -> None:
     y[0] = 1
     with pytest.raises(ValueError, match="at least 2 samples of each class, got a class with 1 sample"):
         classifier(early_stopping=True).fit(x, y)
-
-
-def test_divergence_is_an_error_and_leaves_no_network(device: Device) -> None:
-    x, y = plane(device)
-    model = regressor(solver="sgd").fit(x, y)
-    model.learning_rate_init = 1e12
-    with pytest.raises(DivergenceError, match="learning rate 1e"):
-        model.fit(x, y)
-    with pytest.raises(ValueError, match="is not fitted yet"):
-        model.predict(x)
 
 
 # Going on -------------------------------------------------------------------------------------------------------
@@ -329,7 +317,7 @@ def test_partial_fit_needs_to_know_all_classes_at_first(device: Device) -> None:
     x, y = blobs(device, 30)
     with pytest.raises(ValueError, match="classes must be passed on the first call to partial_fit"):
         classifier().partial_fit(x, y)
-    model = classifier().partial_fit(x[:4, :], y[:4] * 0, classes=[2, 0, 1])
+    model = classifier().partial_fit(x[:10, :], y[:10] * 0, classes=[2, 0, 1])
     assert to_numpy(model.classes_).tolist() == [0, 1, 2]
     model.partial_fit(x, y)
     with pytest.raises(ValueError, match=r"classes: expected those of the first call, \[0, 1, 2\], got \[0, 1\]"):
@@ -425,16 +413,16 @@ def test_both_estimators_document_every_parameter() -> None:
 
 @pytest.mark.parametrize(("params", "error", "words"), [
     ({"solver": "lbfgs"}, ValueError, "solver: expected 'adam', 'adamw', 'sgd' or an optimizer, got 'lbfgs'"),
-    ({"solver": SGD}, TypeError, "expected an optimizer"),
+    ({"solver": SGD}, TypeError, "solver: expected .* or an optimizer"),
     ({"max_iter": 0}, ValueError, "expected max_iter of at least 1, got 0"),
     ({"n_iter_no_change": 2.5}, TypeError, "expected n_iter_no_change as an integer"),
     ({"tol": -1.0}, ValueError, "expected tol of at least 0"),
     ({"l2": -1.0}, ValueError, "expected l2 of at least 0"),
-    ({"dropout": 1.0}, ValueError, "expected rate of at least 0 and below 1"),
-    ({"learning_rate_init": -0.1}, ValueError, "expected eta of at least 0"),
-    ({"random_state": -1}, ValueError, "expected seed of at least 0"),
+    ({"dropout": 1.0}, ValueError, "expected dropout of at least 0 and below 1"),
+    ({"learning_rate_init": -0.1}, ValueError, "expected learning_rate_init of at least 0"),
+    ({"random_state": -1}, ValueError, "expected random_state of at least 0"),
     ({"batch_size": 0}, ValueError, "expected batch_size of at least 1"),
-    ({"hidden_layer_sizes": (0,)}, ValueError, "expected out_width of at least 1"),
+    ({"hidden_layer_sizes": (0,)}, ValueError, "expected hidden_layer_sizes of at least 1"),
     ({"device": "gpu"}, ValueError, "expected the device 'cpu', 'cuda'"),
 ], ids=lambda v: str(v) if isinstance(v, dict) else "")
 def test_wrong_parameters_are_refused_by_fit(params: dict[str, Any], error: type[Exception], words: str) -> None:

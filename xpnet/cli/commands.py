@@ -17,6 +17,7 @@ from .._version import __version__
 from ..backend import Device, DeviceError, survey
 from ..nn import gradcheck
 from ..nn.sequential import mlp
+from ..training.divergence import DivergenceError
 from ..training.interrupts import interrupted_by_sigterm
 from . import config, predict, sweep, train
 from .options import COUNT, Number, add_architecture
@@ -224,6 +225,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who reads has enough
         return 141
+    except DivergenceError as error:
+        print(f"xpnet {arguments.command}: {error}", file=sys.stderr)
+        return 1
     except (ValueError, TypeError, OSError, ImportError, DeviceError, MemoryError) as error:
         print(f"xpnet {arguments.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import inspect
-import operator
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Self
 
 from ..backend import Array, Device, namespace
-from ..nn.initializers import Xavier
 from ..nn.layers import BatchNorm, Dropout, Linear, Standardize
 from ..nn.losses import Loss
 from ..nn.network import Network
-from ..nn.per_model import at_least_1, check_range, is_array
-from ..nn.sequential import mlp
-from ..training.optimizers import SGD, Adam, AdamW, Optimizer
-from ..training.trainer import Trainer
+from ..nn.per_model import is_array
+from ..nn.sequential import Sequential, mlp
+from ..training.trainer import DivergenceError, Trainer
 from .conventions import ConvergenceWarning, Estimator, features, same_length, warn
-from .epochs import Epochs, hold_out, train
+from .epochs import Data, Epochs, hold_out, train
+from .parameters import SOLVERS, checked, seed_of
 
 __all__ = ["MLP"]
+
+FEW = 10  # rows give a standard deviation to within a quarter (one sigma); fewer say little of those to come
 
 
 @dataclass(eq=False, repr=False)
@@ -37,7 +36,8 @@ class MLP(Estimator):
     dropout : float
         Rate of the dropout after each ReLU.
     standardize : bool
-        Scale each feature to mean 0 and variance 1 over the training data (of the first ``partial_fit``).
+        Scale each feature to mean 0 and variance 1 over the training data: with ``partial_fit`` and ``warm_start``
+        those of the first call, which then takes at least 10 samples.
     initializer : Initializer, optional
         Of the weight matrices, ``Xavier()`` by default, as scikit-learn has it.
     solver : {"adam", "adamw", "sgd"} or Optimizer
@@ -64,14 +64,16 @@ class MLP(Estimator):
     n_iter_no_change : int
         Stop after more than so many passes in a row without an improvement.
     tol : float
-        A smaller improvement is none.
+        Improvements below this are ignored.
     random_state : int, RandomState or Generator, optional
         Seed of the initial weights and the dropout, or what one is drawn from; a fresh one by default.
     order_seed : int
         Seed of the order of the samples and of what is held out. It is apart from ``random_state``, so that
         networks that differ in their initial weights can be trained side by side, on the same batches.
     warm_start : bool
-        ``fit`` goes on with the network of the last ``fit``, not with a new one.
+        Have ``fit`` continue with ``network_``, from the update at which it was kept. ``dropout``, ``l2``, rates and
+        the like may be changed in between; what the arrays of the network and the solver depend on may not. With
+        ``early_stopping`` the network is kept until another has a better score on what is held out.
     verbose : bool
         Show a progress bar.
     device : str, optional
@@ -117,83 +119,136 @@ class MLP(Estimator):
         raise NotImplementedError
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Train a network, or go on where there is one and ``warm_start``.
+        """Train a network, or continue with the one that there is, with ``warm_start``.
+
+        An error leaves the estimator as it was before. Ctrl-C ends training with a warning, and ``fit`` returns with
+        the network so far, as in scikit-learn: that of the last update, or with ``early_stopping`` of the best score.
 
         Parameters
         ----------
         X : array, list of lists or data frame, of shape (n, features)
             Finite real numbers. The network computes in float32 where X is float32, float16 or an integer of at
-            most 16 bits, else in float64.
+            most 16 bits, else in float64. A memory-mapped file is read batch by batch, and never copied.
         y : array or list of shape (n,), or (n, outputs) for regression
             The labels.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or the data are not as described, or a parameter differs from the network that a warm start
+            continues with.
+        DivergenceError
+            If the loss or a parameter of the network becomes infinite or NaN; it is a ValueError.
         """
-        fresh = not (self.warm_start and hasattr(self, "network_"))
-        at_least_1(type(self).__name__, "max_iter", self.max_iter)
-        self._train(X, y, fresh, self.max_iter)
-        if not self._converged and self.n_iter_no_change < self.max_iter:
+        params = self._checked()
+        fresh = not (params["warm_start"] and hasattr(self, "network_"))
+        finished = self._train(params, X, y, fresh, params["max_iter"])
+        if finished and not self._converged and params["n_iter_no_change"] < params["max_iter"]:
             warn(f"{type(self).__name__} has not converged in max_iter={self.max_iter} passes over the data: raise "
                  "max_iter, or tol", ConvergenceWarning)
         return self
 
     def _partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
-        if self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True: it makes one pass")
-        self._train(X, y, not hasattr(self, "network_"), 1, classes)
+        params = self._checked()
+        if params["early_stopping"]:
+            raise ValueError("partial_fit does not support early_stopping=True, since it makes one pass: set "
+                             "early_stopping=False, or call fit")
+        self._train({**params, "warm_start": True}, X, y, not hasattr(self, "network_"), 1, classes)
         return self
 
-    def _train(self, X: Any, y: Any, fresh: bool, epochs: int, classes: Any = None) -> None:
-        x, y, outputs = self._prepared(X, y, fresh=fresh, classes=classes)
-        before = {} if fresh else vars(self).copy()
-        if fresh:
-            vars(self).pop("network_", None)  # should training fail, there is none
-        trainer = self._trainer(x, outputs, before.get("network_"))
-        data, held_out = self._split(x, y)
-        trainer.start(Device.of(x), data[0])
-        if before:
-            kept = {**before["network_"].arrays, **before["_slots"]}
-            trainer.restore({name: kept.get(name, a) for name, a in trainer.state().items()}, before["_step"])
-        out = train(trainer, data, held_out, epochs=epochs, tol=self.tol, patience=self.n_iter_no_change,
-                    begin=before.get("n_iter_", 0),
-                    label=type(self).__name__ if self.verbose else "")
-        self._take(out, 0, before)
-        self._slots: dict[str, Array] = {name: a for name, a in trainer.state().items() if name not in trainer.arrays}
-        self._step = trainer.step
+    def _checked(self) -> dict[str, Any]:
+        """Return the parameters as training takes them."""
+        return checked(self.get_params(deep=False))
 
-    def _prepared(self, X: Any, y: Any, *, fresh: bool, classes: Any = None) -> tuple[Array, Array, int]:
-        """Return checked features and labels where training shall take place, and the number of outputs."""
-        check_range(type(self).__name__, "tol", self.tol)
-        at_least_1(type(self).__name__, "n_iter_no_change", self.n_iter_no_change)
+    def _train(self, p: Mapping[str, Any], X: Any, y: Any, fresh: bool, epochs: int, classes: Any = None) -> bool:
+        """Train with checked parameters, and return whether training was not interrupted."""
+        owner = type(self).__name__
+        with self.unchanged_by_errors():
+            x, y, outputs = self._prepared(p, X, y, fresh=fresh, classes=classes)
+            before = {} if fresh else vars(self).copy()
+            data, held_out = self._split(p, x, y)
+            self._check_scaling(p, data[1].shape[0], fresh)
+            trainer = self._trainer(p, x, outputs, before.get("network_"))
+            trainer.start(Device.of(x), x, data[2])
+            if before:
+                self._continue(trainer, before)
+            out = train(trainer, data, held_out, epochs=epochs, tol=p["tol"], patience=p["n_iter_no_change"],
+                        begin=before.get("n_iter_", 0), continued=bool(before), label=owner if p["verbose"] else "")
+            if out.causes:
+                rates = "learning_rate_init" if p["schedule"] is None else "the rates of schedule"
+                raise DivergenceError(f"{out.causes[0]}: lower {rates}; the {owner} is as it was before")
+            self._take(out, 0, before)
+        if out.interrupted:
+            warn(f"Training interrupted by user after {self.n_iter_} passes: {owner} keeps the network so far, and fit "
+                 "continues with it if warm_start=True", UserWarning)
+        return not out.interrupted
+
+    def _check_scaling(self, p: Mapping[str, Any], n: int, fresh: bool) -> None:
+        """Check that enough rows decide the scaling of the features, if training is to go on with other rows."""
+        n = n if fresh else vars(self).get("_scaled_by", FEW)
+        if p["standardize"] and p["warm_start"] and n < FEW:
+            raise ValueError(f"standardize=True takes the scaling of the features from the first call: expected at "
+                             f"least {FEW} samples in it if others follow (partial_fit, warm_start=True), got {n}; "
+                             "begin with more, or set standardize=False and scale the features beforehand")
+        self._scaled_by = n
+
+    def _continue(self, trainer: Trainer, before: Mapping[str, Any]) -> None:
+        """Put a trainer into the state that training ended in."""
+        known, state = {**before["network_"].arrays, **before["_slots"]}, trainer.state()
+        missing = sorted({name.partition(".")[0] for name in state.keys() - known.keys()})
+        if missing and before["n_iter_"]:  # no pass was made with a network of from_network's
+            raise ValueError(f"solver: expected one that continues from where the last one ended, got {self.solver!r}, "
+                             f"which needs its {' and '.join(missing)}: keep the solver, or set warm_start=False and "
+                             "call fit to train a new network")
+        trainer.restore({name: known.get(name, a) for name, a in state.items()}, before["_step"])
+
+    def _prepared(
+        self, p: Mapping[str, Any], X: Any, y: Any, *, fresh: bool, classes: Any = None, only: Array | None = None
+    ) -> tuple[Array, Array, int]:
+        """Return checked features and labels where training shall take place, and the number of outputs.
+
+        The labels are those of the rows ``only`` of X.
+        """
         x = features(self, X, reset=fresh)
         y, outputs = self._labels(y, Device.of(x), fresh=fresh, classes=classes)
-        same_length(x, y)
-        if self.batch_norm and x.shape[0] == 1:
+        same_length(x if only is None else only, y)
+        if p["batch_norm"] and y.shape[0] == 1:
             raise ValueError("batch_norm needs at least 2 samples, got n_samples=1: one sample has no variance")
-        where = Device(self.device) if self.device else Device.of(x)
+        where = Device(p["device"]) if p["device"] else Device.of(x)
         return where.asarray(x), where.asarray(y), outputs
 
-    def _split(self, x: Array, y: Array) -> tuple[tuple[Array, Array], tuple[Array, Array] | None]:
-        if not self.early_stopping:
-            return (x, y), None
-        classes = self._kind == "classifier"
-        return hold_out(x, y, self.validation_fraction, self.order_seed, classes=classes)
+    def _split(self, p: Mapping[str, Any], x: Array, y: Array, only: Array | None = None) -> tuple[Data, Data | None]:
+        """Return what to train on and what to hold out of features and the labels of their rows ``only``."""
+        if not p["early_stopping"]:
+            return (x, y, only), None
+        device = Device.of(x)
+        sides = hold_out(y, p["validation_fraction"], p["order_seed"], classes=self._kind == "classifier")
+        train_on, validate_on = (
+            (x, device.xp.take(y, rows, axis=0), rows if only is None else device.xp.take(only, rows, axis=0))
+            for rows in map(device.asarray, sides))
+        return train_on, validate_on
 
-    def _trainer(self, x: Array, outputs: int, network: Network | None = None, **swept: Any) -> Trainer:
-        """Make a trainer for features x, of ``swept`` parameters (perhaps lists over models) before one's own."""
-        p = {**self.get_params(), **swept}
-        hidden = p["hidden_layer_sizes"]
-        architecture = network.architecture if network else mlp(
-            x.shape[1], tuple(hidden) if is_array(hidden) else (hidden,), outputs,
-            batch_norm=p["batch_norm"], dropout=p["dropout"], standardize=p["standardize"],
-            initializer=p["initializer"] or Xavier(),
-        )
+    def _trainer(self, p: Mapping[str, Any], x: Array, outputs: int, network: Network | None = None) -> Trainer:
+        """Return a trainer for features x, of checked parameters, of which some may be lists over models."""
+        architecture = mlp(
+            x.shape[1], p["hidden_layer_sizes"], outputs, batch_norm=p["batch_norm"], dropout=p["dropout"],
+            standardize=p["standardize"], initializer=p["initializer"])
+        if network:
+            asked, trained = described(architecture), described(network.architecture)
+            if asked != trained:
+                names = [name for name, value in asked.items() if value != trained[name]]
+                raise ValueError(
+                    f"{type(self).__name__} continues with its network: expected "
+                    f"{', '.join(f'{name}={trained[name]!r}' for name in names)}, got "
+                    f"{', '.join(f'{name}={asked[name]!r}' for name in names)}; set the former, or set "
+                    "warm_start=False and call fit to train a new network")
         like = network.arrays[architecture.parameters[0]] if network else x
         return Trainer(
-            architecture, optimizer=_optimizer(p), loss=self._loss, l2=p["l2"],
-            schedule=p["learning_rate_init"] if p["schedule"] is None else p["schedule"],
-            batch_size=200 if p["batch_size"] == "auto" else p["batch_size"],
-            seed=p["random_state"] if "random_state" in swept else seed_of(p["random_state"]),
-            order_seed=p["order_seed"], dtype=dtype_for(like), device=Device.of(x),
-            divergence="freeze" if swept else "raise",
+            architecture, optimizer=SOLVERS[p["solver"]](p) if isinstance(p["solver"], str) else p["solver"],
+            loss=self._loss, l2=p["l2"], schedule=p["learning_rate_init"] if p["schedule"] is None else p["schedule"],
+            batch_size=p["batch_size"],
+            seed=p["random_state"] if is_array(p["random_state"]) else seed_of(p["random_state"]),
+            order_seed=p["order_seed"], dtype=dtype_for(like), device=Device.of(x), divergence="freeze",
         )
 
     def _take(self, out: Epochs, model: int, before: Mapping[str, Any]) -> None:
@@ -205,12 +260,13 @@ class MLP(Estimator):
         self.n_features_in_: int = network.architecture.in_features
         self.loss_curve_: list[float] = [*before.get("loss_curve_", ()), *out.losses[model]]
         self.n_iter_: int = len(self.loss_curve_)
-        self.best_loss_: float | None = None if out.scores[model] else min(self.loss_curve_, default=None)
-        self.validation_scores_: list[float] | None = out.scores[model] or None
-        self.best_validation_score_: float | None = max(out.scores[model], default=None)
+        scores = [*(before.get("validation_scores_") or ()), *out.scores[model]]
+        self.best_loss_: float | None = None if scores else min(self.loss_curve_, default=None)
+        self.validation_scores_: list[float] | None = scores or None
+        self.best_validation_score_: float | None = max(scores, default=None)
         self._converged = out.converged[model]
-        self._slots = {}
-        self._step = 0
+        self._slots = out.slots[model]
+        self._step = out.steps[model]
 
     def _outputs(self, X: Any, method: str, then: Callable[[Array], Array] = lambda outputs: outputs) -> Array:
         """Return what ``then`` makes of the network's outputs, where X lies."""
@@ -234,21 +290,18 @@ class MLP(Estimator):
         a = network.architecture
         linear = [layer for layer in a.layers if isinstance(layer, Linear)]
         rates = [layer.rate for layer in a.layers if isinstance(layer, Dropout)]
-        hidden = tuple(layer.out_width for layer in linear[:-1])
-        described: dict[str, Any] = {
-            "batch_norm": any(isinstance(layer, BatchNorm) for layer in a.layers),
-            "dropout": rates[0] if rates else 0.0, "standardize": isinstance(a.layers[0], Standardize),
-            "initializer": linear[0].initializer if linear else None,
-        }
         if network.models:
             raise ValueError("from_network: expected one network, got several: take one with network.member(i)")
-        same = mlp(a.in_features, hidden, a.out_features, **described) if linear else None
+        own = {**described(a), "dropout": rates[0] if rates else 0.0}
+        made = {name: value for name, value in own.items() if name != "hidden_layer_sizes"}
+        same = mlp(a.in_features, own["hidden_layer_sizes"], a.out_features, initializer=linear[0].initializer,
+                   **made) if linear else None
         if same is None or same.config() != a.config():
             raise ValueError(f"from_network: expected layers as xpnet.mlp makes them, which an estimator's parameters "
                              f"describe, got {a!r}")
-        self = cls(**{"hidden_layer_sizes": hidden, **described, **params})
-        self._take(Epochs([[]], [[]], [True], [network], {}), 0, {})
-        self._step = 1  # running statistics are there, and are not to be replaced by the next batch's
+        self = cls(**{**own, "initializer": linear[0].initializer, **params})
+        # Running statistics are there, and are not to be replaced by the next batch's.
+        self._take(Epochs([[]], [[]], [True], [network], [{}], [1]), 0, {})
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -277,23 +330,11 @@ def dtype_for(x: Array) -> str:
     return "float32" if xp.finfo(x.dtype).bits <= 32 else "float64"
 
 
-def seed_of(random_state: Any) -> int:
-    """Return a seed for a ``random_state`` as scikit-learn takes it."""
-    if random_state is None:
-        return secrets.randbits(32)
-    for draw in ("integers", "randint"):  # of a Generator, of a RandomState
-        if hasattr(random_state, draw):
-            return int(getattr(random_state, draw)(2**31 - 1))
-    return operator.index(random_state)
-
-
-def _optimizer(p: Mapping[str, Any]) -> Optimizer:
-    if not isinstance(p["solver"], str):
-        given: Optimizer = p["solver"]
-        return given
-    known: dict[str, Any] = {
-        "adam": Adam, "adamw": AdamW, "sgd": lambda: SGD(p["momentum"], nesterov=p["nesterovs_momentum"])}
-    if p["solver"] not in known:
-        raise ValueError(f"solver: expected {', '.join(map(repr, known))} or an optimizer, got {p['solver']!r}")
-    made: Optimizer = known[p["solver"]]()
-    return made
+def described(architecture: Sequential) -> dict[str, Any]:
+    """Return the parameters of an estimator that decide which arrays a network has."""
+    layers = architecture.layers
+    return {
+        "hidden_layer_sizes": tuple(layer.out_width for layer in layers if isinstance(layer, Linear))[:-1],
+        "batch_norm": any(isinstance(layer, BatchNorm) for layer in layers),
+        "standardize": isinstance(layers[0], Standardize),
+    }

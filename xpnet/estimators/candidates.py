@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..backend import Array, Device, to_numpy
+from ..backend import Array, Device, namespace, take, to_numpy
+from ..nn.network import blocks
 from ..nn.per_model import signature, stack
-from .base import seed_of
 from .conventions import warn
+from .parameters import seed_of
 
-__all__ = ["clone", "folds", "groups", "points", "scorer", "side_by_side", "take"]
+__all__ = ["clone", "folds", "groups", "points", "score", "scorer", "selected",
+           "side_by_side"]
 
 NUMBERS = ("l2", "dropout", "learning_rate_init", "momentum", "random_state")  # parameters that may differ side by side
 RULES = ("solver", "schedule", "initializer")  # those whose own numbers may
@@ -30,7 +32,11 @@ def clone(estimator: Any, params: Mapping[str, Any] | None = None) -> Any:
 
 def points(param_grid: Any) -> Iterator[dict[str, Any]]:
     """Return every combination of a grid's values, the last name's varying fastest, the names in alphabetical order."""
-    for one in [param_grid] if isinstance(param_grid, Mapping) else list(param_grid):
+    grids = [param_grid] if isinstance(param_grid, Mapping) else param_grid
+    if not isinstance(grids, Sequence) or not grids or not all(isinstance(one, Mapping) for one in grids):
+        raise TypeError(f"param_grid: expected a dict of the values of each parameter, like {{'l2': [0.0, 0.1]}}, or "
+                        f"several such dicts, got {param_grid!r}")
+    for one in grids:
         for name, values in one.items():
             if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
                 raise ValueError(f"param_grid: expected some values of {name}, like [0.0, 0.1], got {values!r}")
@@ -44,7 +50,7 @@ def groups(estimator: Any, candidates: Sequence[Mapping[str, Any]], x: Array) ->
     found: dict[str, list[int]] = {}
     most: dict[str, int] = {}
     for i, point in enumerate(candidates):
-        params = clone(estimator, point).get_params()
+        params = clone(estimator, point)._checked()
         fixed = {name: value for name, value in params.items() if name not in NUMBERS}
         # Copies of a function have its name and not its place in memory: the values of the grid tell them apart.
         rules = {name: point.get(name, fixed[name]) for name in RULES}
@@ -52,7 +58,7 @@ def groups(estimator: Any, candidates: Sequence[Mapping[str, Any]], x: Array) ->
         key = repr(sorted(fixed.items()))
         found.setdefault(key, []).append(i)
         if key not in most:
-            trainer = clone(estimator, point)._trainer(x, 1)
+            trainer = clone(estimator, point)._trainer(params, x, 1)
             rows, widths = min(trainer.batch_size, x.shape[0]), trainer.architecture.widths[1:] or [1]
             size = rows * max(widths) * (4 if trainer.dtype == "float32" else 8)
             most[key] = max(1, min(MOST, ROOM // size)) if Device.of(x).is_host else MOST
@@ -91,16 +97,16 @@ def folds(n: int, k: int, strata: Sequence[Any] | None) -> list[int]:
     return [next(dealt[stratum]) for stratum in strata]
 
 
-def take(x: Array, rows: Any) -> Array:
-    """Return some rows of an array, by their indices on the host or a mask."""
+def selected(rows: Any, n: int) -> Any:
+    """Return the indices, at least 0 and in host memory, of rows that are given by indices or by a mask."""
     rows = to_numpy(rows)
-    rows, n = rows.nonzero()[0] if rows.dtype == bool else rows, x.shape[0]
-    if rows.size and not -n <= rows.min() <= rows.max() < n:  # CuPy would wrap them around
+    rows = rows.nonzero()[0] if rows.dtype == bool else rows
+    if not rows.size:
+        raise ValueError("cv: expected at least 1 sample on each side of a split, got none")
+    if not -n <= rows.min() <= rows.max() < n:
         raise IndexError(f"cv: expected indices of {n} sample(s), got {rows.min()} to {rows.max()}; split the data "
                          "that fit is given")
-    home = Device.of(x)
-    with home.activate():
-        return home.xp.take(x, home.asarray(rows), axis=0)
+    return rows % n
 
 
 def scorer(scoring: Any) -> Callable[[Any, Any, Any], Any]:
@@ -125,4 +131,18 @@ def scorer(scoring: Any) -> Callable[[Any, Any, Any], Any]:
 
 
 def _own_score(estimator: Any, X: Any, y: Any) -> Any:
+    """Return an estimator's own score."""
     return estimator.score(X, y)
+
+
+def score(scorer: Callable[[Any, Any, Any], Any], estimator: Any, x: Array, y: Array, only: Array) -> float:
+    """Return a score of the rows ``only`` of x, whose labels are y.
+
+    An estimator's own score has them gathered block by block; any other function is given all of them as an array.
+    """
+    if scorer is not _own_score:
+        return float(scorer(estimator, take(x, only, None), y))
+    home = Device.of(x)
+    parts = [estimator.predict(take(x, only[rows], None)) for rows in blocks(only.shape[0])]
+    with home.activate():
+        return float(estimator._score(namespace(parts[0]).concat(parts), y))

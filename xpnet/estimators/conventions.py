@@ -6,10 +6,11 @@ tags are used, so that whoever catches them catches these.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from ..backend import Array, Device, from_dlpack, namespace, to_numpy
@@ -104,6 +105,20 @@ class Estimator:
             regressor_tags=None if classifies else utils.RegressorTags(),
             array_api_support=True,
         )
+
+    @contextlib.contextmanager
+    def unchanged_by_errors(self) -> Iterator[None]:
+        """Put every attribute back if an error, or an interruption, ends what is done inside.
+
+        An estimator that could not be fitted is then as it was before: not fitted, or fitted to earlier data.
+        """
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
 
     def check_fitted(self, attribute: str = "network_") -> None:
         """See that ``fit`` was called."""

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import random
-from ..backend import Array, Device, namespace, to_numpy
+from ..backend import Array, namespace, to_numpy
 from ..nn.network import Network
 from ..nn.per_model import pick
 from ..nn.sequential import Sequential
 from ..training.callbacks import Progress
+from ..training.evaluation import evaluate
 from ..training.loop import Loop
 from ..training.trainer import Trainer
 
 __all__ = ["Epochs", "hold_out", "train"]
 
-Data = tuple[Array, Array]
+#: Features, labels, and the indices of the rows of the features that the labels belong to (None for all rows). Features
+#: are never selected by copying: they may be a file that is larger than memory.
+Data = tuple[Array, Array, Array | None]
 
 
 @dataclass
@@ -34,23 +37,32 @@ class Epochs:
     converged : list of bool
         Whether the loss or the score had stopped getting better before the last epoch.
     networks : list of Network or None
-        None for a model whose loss became infinite or NaN.
+        None for a model that diverged, or whose score never was finite.
+    slots : list of dict of str to array
+        The optimiser's arrays that belong to the networks.
+    steps : list of int
+        The number of updates that the networks took.
     causes : dict of int to str
-        For those, when and at which rate.
+        For those, what was not finite, when and at which rate.
+    interrupted : KeyboardInterrupt or None
+        What ended training early; networks are those of the last update, or of the best score.
     """
 
     losses: list[list[float]]
     scores: list[list[float]]
     converged: list[bool]
     networks: list[Network | None]
-    causes: dict[int, str]
+    slots: list[dict[str, Array]]
+    steps: list[int]
+    causes: dict[int, str] = field(default_factory=dict)
+    interrupted: KeyboardInterrupt | None = None
 
 
 def train(
     trainer: Trainer, data: Data, held_out: Data | None, *, epochs: int, tol: float, patience: int, begin: int = 0,
-    label: str = "",
+    continued: bool = False, label: str = "",
 ) -> Epochs:
-    """Train a started run until no model gets better any more, or for so many epochs.
+    """Train a started run until no model improves any more, or for the requested number of epochs.
 
     A model stops when its loss, or its score on what is held out, did not improve by ``tol`` for more than
     ``patience`` epochs in a row. Its network is that of the stop, or of the best score.
@@ -58,60 +70,74 @@ def train(
     Parameters
     ----------
     trainer : Trainer
-        Of one model, or of many.
-    data, held_out : tuple of arrays
+        Of one model, or of many; it freezes models that diverge.
+    data, held_out : Data
         Checked features and labels on the trainer's device.
     epochs : int
-        At most so many.
+        The most epochs.
     tol, patience : float, int
-        What counts as an improvement, and how long to wait for one.
+        What counts as an improvement, and how many epochs without one are made.
     begin : int
         The number of the first epoch, which decides the order of the examples.
+    continued : bool
+        Whether the network as it is competes for the best score.
     label : str
         Shown before a progress bar; none is shown without it.
-
-    Raises
-    ------
-    DivergenceError
-        If a loss is not finite, unless the trainer freezes such models.
     """
     models = trainer.models[0] if trainer.models else 1
-    out = Epochs([[] for _ in range(models)], [[] for _ in range(models)], [False] * models, [None] * models, {})
+    out = Epochs([[] for _ in range(models)], [[] for _ in range(models)], [False] * models, [None] * models,
+                 [{} for _ in range(models)], [0] * models)
     layers = [trainer.network.member(i).architecture for i in range(models)]
-    best, wait, kept = [-float("inf")] * models, [0] * models, dict[int, dict[str, Array]]()
+    best, wait = [-float("inf")] * models, [0] * models
     members, going = list(range(models)), set(range(models))
     score = list(trainer.loss.measures)[-1]  # of the estimators' losses, where more is better
-    device, bar = trainer.network.device, Progress(label, show=bool(label))
-    with device.activate(), device.watched():
+    bar = Progress(label, show=bool(label))
+
+    def scores() -> list[float]:
+        x, y, only = held_out  # type: ignore[misc]
+        return _per_model(evaluate(trainer.learner, x, y, trainer.models, only)[score])
+
+    def keep(place: int, model: int) -> None:
+        state = _copy(trainer, place)
+        out.networks[model] = Network(layers[model], {name: state.pop(name) for name in trainer.arrays})
+        out.slots[model], out.steps[model] = state, trainer.step
+
+    def drop(place: int, model: int) -> None:  # with its best network before, too
+        out.causes[model], out.networks[model] = trainer.causes[place], None
+        going.discard(model)
+
+    with trainer.network.device.activate(), trainer.network.device.watched():
         batches = trainer.batches(*data)
         batches.start = trainer.step - begin * batches.per_epoch
         loop = Loop(trainer, batches)
         shares = to_numpy(batches.sizes) / sum(batches.sizes)
         bar.on_begin(trainer, trainer.step + epochs * batches.per_epoch)
         try:
+            if continued and held_out:
+                best = scores()
+                keep(0, 0)
             for epoch in range(epochs):
                 loop.update_until(trainer.step + batches.per_epoch)
+                loop.check_parameters()
                 losses = _per_model(shares @ to_numpy(trainer.history.batch_loss[-batches.per_epoch :]))
-                scores = _per_model(trainer.evaluate(*held_out)[score]) if held_out else []
+                found = scores() if held_out else []
                 for place, model in enumerate(members):
                     if model not in going:
                         continue
                     if place in trainer.diverged:
-                        out.causes[model] = trainer.causes[place]
-                        going.discard(model)
-                        kept.pop(model, None)
+                        drop(place, model)
                         continue
-                    value = scores[place] if held_out else -losses[place]
+                    value = found[place] if held_out else -losses[place]
                     wait[model] = 0 if value >= best[model] + tol else wait[model] + 1
                     out.losses[model].append(losses[place])
-                    out.scores[model] += scores[place : place + 1]
+                    out.scores[model] += found[place : place + 1]
                     out.converged[model] = wait[model] > patience
                     if out.converged[model] or epoch == epochs - 1:
                         going.discard(model)
                     if value > best[model] if held_out else model not in going:
-                        kept[model] = _copy(trainer, place)
+                        keep(place, model)
                     best[model] = max(best[model], value)
-                row = {"train_loss": losses[0]} | ({f"validation_{score}": scores[0]} if scores else {})
+                row = {"train_loss": losses[0]} | ({f"validation_{score}": found[0]} if found else {})
                 bar.on_evaluation(trainer, row if models == 1 else {})
                 if not going:
                     break
@@ -119,10 +145,19 @@ def train(
                     places = [place for place, model in enumerate(members) if model in going]
                     trainer, members = _part(trainer, places), [members[place] for place in places]
                     loop = Loop(trainer, batches)
+        except KeyboardInterrupt as interrupt:
+            out.interrupted = interrupt
+            loop.check_parameters()  # of updates since the last epoch ended
+            for place, model in enumerate(members):
+                if model in going and place in trainer.diverged:
+                    drop(place, model)
+                elif model in going and not out.networks[model]:
+                    keep(place, model)
         finally:
             bar.on_end(trainer)
-    for model, arrays in kept.items():
-        out.networks[model] = Network(layers[model], arrays)
+    for model in range(models):
+        if not out.networks[model]:
+            out.causes.setdefault(model, f"the {score} on what was held out was never finite")
     return out
 
 
@@ -132,10 +167,10 @@ def _per_model(values: Any) -> list[float]:
 
 
 def _copy(trainer: Trainer, place: int) -> dict[str, Array]:
-    """Return a copy of one model's arrays."""
+    """Return a copy of one model's arrays, the optimiser's too."""
     own = trainer.architecture.has_model_axis
     return {name: namespace(a).asarray(a[place, ...] if own(name, a) else a, copy=True)
-            for name, a in trainer.arrays.items()}
+            for name, a in trainer.state().items()}
 
 
 def _part(trainer: Trainer, places: Sequence[int]) -> Trainer:
@@ -151,13 +186,13 @@ def _part(trainer: Trainer, places: Sequence[int]) -> Trainer:
     return part
 
 
-def hold_out(x: Array, y: Array, fraction: float, seed: int, *, classes: bool) -> tuple[Data, Data]:
-    """Split data into what is trained on and what is held out, each class in proportion.
+def hold_out(y: Array, fraction: float, seed: int, *, classes: bool) -> tuple[Any, Any]:
+    """Split examples into those to train on and those to hold out, each class in proportion.
 
     Parameters
     ----------
-    x, y : array
-        Features (n, features) and labels, (n,) or (n, outputs).
+    y : array
+        Labels, (n,) or (n, outputs).
     fraction : float
         The share to hold out, above 0 and below 1.
     seed : int
@@ -165,12 +200,17 @@ def hold_out(x: Array, y: Array, fraction: float, seed: int, *, classes: bool) -
     classes : bool
         Whether the labels are class indices.
 
+    Returns
+    -------
+    tuple of array of int
+        Indices of the examples on each side, in host memory.
+
     Raises
     ------
     ValueError
-        If the fraction is no such share, leaves nothing on one side, or a class has one example.
+        If the fraction leaves nothing on one side, or a class has one example.
     """
-    n = x.shape[0]
+    n = y.shape[0]
     if not 0.0 < fraction < 1.0 or not 1 <= int(n * fraction) < n:
         raise ValueError(f"validation_fraction: expected a share above 0 and below 1 that leaves samples on both "
                          f"sides, got {fraction!r} of {n} sample(s): early_stopping=False holds nothing out")
@@ -182,9 +222,5 @@ def hold_out(x: Array, y: Array, fraction: float, seed: int, *, classes: bool) -
                              "early_stopping=False holds nothing out")
         order = order[host[order].argsort(kind="stable")]
     # In the order of the classes, every so many-th is held out.
-    held = [int((i + 1) * fraction) > int(i * fraction) for i in range(n)]
-    xp, device = namespace(x), Device.of(x)
-    parts = [device.asarray(order[to_numpy(side)]) for side in ([not h for h in held], held)]
-    with device.activate():
-        train_on, validate_on = [(xp.take(x, rows, axis=0), xp.take(y, rows, axis=0)) for rows in parts]
-    return train_on, validate_on
+    held = to_numpy([int((i + 1) * fraction) > int(i * fraction) for i in range(n)])
+    return order[~held], order[held]

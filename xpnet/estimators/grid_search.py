@@ -7,14 +7,16 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from numbers import Real
 from typing import Any, ClassVar, Self
 
-from ..backend import Array, Device, to_numpy
+from ..backend import Array, Device, take, to_numpy
 from ..training.trainer import DivergenceError
 from .base import MLP
-from .candidates import clone, folds, groups, points, scorer, side_by_side, take
+from .candidates import clone, folds, groups, points, score, scorer, selected, side_by_side
 from .conventions import Estimator, features, labels, same_length, targets, warn
-from .epochs import train
+from .epochs import Data, train
+from .parameters import boolean, integer
 
 __all__ = ["GridSearch"]
 
@@ -39,7 +41,8 @@ class GridSearch(Estimator):
         The values of each parameter by name, or several such grids.
     scoring : str or function, optional
         From a fitted estimator, X and y to a score, more being better; the estimator's ``score`` by default. Names are
-        those of scikit-learn, and need it.
+        those of scikit-learn, and need it. A function is given the examples of a fold as an array in memory; training
+        and the estimator's own score read X batch by batch, and never copy a memory-mapped file.
     refit : bool or function
         Fit ``best_estimator_`` on all data; a function from ``cv_results_`` to an index chooses the best.
     cv : int, splitter or iterable, optional
@@ -86,6 +89,10 @@ class GridSearch(Estimator):
     def fit(self, X: Any, y: Any) -> Self:
         """Score every candidate on every fold, and fit the best one on all data.
 
+        An error, or Ctrl-C before the scores are complete, leaves the search as it was before, and is raised. Ctrl-C
+        while the best estimator is fitted on all data does what it does in the estimator's own ``fit``: the network so
+        far is kept, with a warning.
+
         Parameters
         ----------
         X, y : array
@@ -104,8 +111,21 @@ class GridSearch(Estimator):
         if not isinstance(self.estimator, MLP):
             raise TypeError(f"GridSearch: expected an MLPClassifier or MLPRegressor, got {self.estimator!r}; "
                             "others, such as a Pipeline, can be searched with scikit-learn's GridSearchCV")
-        vars(self).pop("best_estimator_", None)
+        boolean("return_train_score", self.return_train_score)
+        boolean("verbose", self.verbose)
+        if not callable(self.refit):
+            boolean("refit", self.refit)
+        if self.error_score != "raise" and not isinstance(self.error_score, Real):
+            raise TypeError(f"error_score: expected a number or 'raise', got {self.error_score!r}")
+        with self.unchanged_by_errors():
+            vars(self).pop("best_estimator_", None)
+            self._search(X, y)
+        return self
+
+    def _search(self, X: Any, y: Any) -> None:
         candidates = list(points(self.param_grid))
+        for point in candidates:
+            clone(self.estimator, point)._checked()
         x = features(clone(self.estimator), X, reset=True)
         known = (labels if self._kind == "classifier" else targets)(y, type(self.estimator).__name__, Device.of(x))
         same_length(x, known)
@@ -114,8 +134,10 @@ class GridSearch(Estimator):
         self.n_splits_: int = len(splits)
         together = groups(self.estimator, candidates, x)
         measured: list[list[dict[str, float]]] = []
-        for train_rows, test_rows in splits:
-            training, test = [(take(x, rows), take(known, rows)) for rows in (train_rows, test_rows)]
+        for split in splits:
+            sides = [selected(side, x.shape[0]) for side in split]
+            training, test = [(x, take(known, Device.of(known).asarray(rows), None), Device.of(x).asarray(rows))
+                              for rows in sides]
             fold: dict[int, dict[str, float]] = {}
             for group in together:
                 fold |= zip(group, self._measure(training, test, [candidates[i] for i in group]), strict=True)
@@ -129,30 +151,36 @@ class GridSearch(Estimator):
             start = time.perf_counter()
             self.best_estimator_: Any = clone(self.estimator, self.best_params_).fit(X, y)
             self.refit_time_: float = time.perf_counter() - start
-        return self
 
     def _splits(self, X: Any, y: Any, known: Array) -> list[tuple[Any, Any]]:
         cv: Any = 5 if self.cv is None else self.cv
-        if hasattr(cv, "split"):
-            return list(cv.split(X, y))
         if not hasattr(cv, "__index__"):
-            return list(cv)
+            splits = list(cv) if hasattr(cv, "__iter__") else list(cv.split(X, y)) if hasattr(cv, "split") else []
+            if not splits or not all(hasattr(pair, "__len__") and len(pair) == 2 for pair in splits):
+                raise TypeError("cv: expected a number of folds, a splitter, or pairs of training and test indices, "
+                                f"got {self.cv!r}")
+            return splits
+        cv = integer("cv", cv, 2)
         strata = to_numpy(known).tolist() if self._kind == "classifier" else None
-        numbers = to_numpy(folds(known.shape[0], int(cv), strata))
-        return [((numbers != k).nonzero()[0], (numbers == k).nonzero()[0]) for k in range(int(cv))]
+        numbers = to_numpy(folds(known.shape[0], cv, strata))
+        return [((numbers != k).nonzero()[0], (numbers == k).nonzero()[0]) for k in range(cv)]
 
     def _measure(
-        self, training: tuple[Array, Array], test: tuple[Array, Array], params: Sequence[Mapping[str, Any]]
+        self, training: Data, test: Data, params: Sequence[Mapping[str, Any]]
     ) -> Iterator[dict[str, float]]:
         """Train candidates side by side, and give each one's scores and times."""
         start = time.perf_counter()
         base = clone(self.estimator, params[0])
-        x, y, outputs = base._prepared(*training, fresh=True)
-        data, held_out = base._split(x, y)
-        trainer = base._trainer(x, outputs, **side_by_side([{**base.get_params(), **p} for p in params]))
-        trainer.start(Device.of(x), data[0])
-        out = train(trainer, data, held_out, epochs=base.max_iter, tol=base.tol, patience=base.n_iter_no_change,
+        p = base._checked()
+        x, y, outputs = base._prepared(p, *training[:2], fresh=True, only=training[2])
+        data, held_out = base._split(p, x, y, Device.of(x).asarray(training[2]))
+        swept = side_by_side([clone(self.estimator, own)._checked() for own in params])
+        trainer = base._trainer({**p, **swept}, x, outputs)
+        trainer.start(Device.of(x), x, data[2])
+        out = train(trainer, data, held_out, epochs=p["max_iter"], tol=p["tol"], patience=p["n_iter_no_change"],
                     label="GridSearch" if self.verbose else "")
+        if out.interrupted:
+            raise out.interrupted
         seconds = (time.perf_counter() - start) / len(params)
         learned = {name: value for name, value in vars(base).items() if name not in base.get_params()}
         for model, own in enumerate(params):
@@ -164,10 +192,10 @@ class GridSearch(Estimator):
                 vars(member).update(learned)
                 member._take(out, model, {})
                 start = time.perf_counter()
-                row["test_score"] = float(self.scorer_(member, *test))
+                row["test_score"] = score(self.scorer_, member, *test)
                 row["score_time"] = time.perf_counter() - start
                 if self.return_train_score:
-                    row["train_score"] = float(self.scorer_(member, *training))
+                    row["train_score"] = score(self.scorer_, member, *training)
             elif self.error_score == "raise":
                 raise DivergenceError(f"{dict(own)}: {out.causes[model]}")
             else:

@@ -147,7 +147,9 @@ class MLPClassifier(MLP):
         float
             Between 0 and 1.
         """
-        found = self.predict(X)
+        return self._score(self.predict(X), y)
+
+    def _score(self, found: Array, y: Any) -> float:
         y = labels(y, type(self).__name__, Device.of(found))
         same_length(found, y)
         return float((to_numpy(found) == to_numpy(y)).mean())
@@ -209,10 +211,9 @@ class MLPRegressor(MLP):
     def _labels(self, y: Any, home: Device, *, fresh: bool, classes: Any) -> tuple[Array, int]:
         y = targets(y, type(self).__name__, home)
         outputs = y.shape[1] if y.ndim == 2 else 1
-        if fresh:
-            self._flat = y.ndim == 1
-        elif outputs != (before := self.network_.architecture.out_features):
+        if not fresh and outputs != (before := self.network_.architecture.out_features):
             raise ValueError(f"y: expected {before} output(s), as before, got {outputs}")
+        self._flat = y.ndim == 1
         return y, outputs
 
     def partial_fit(self, X: Any, y: Any) -> Self:
@@ -260,9 +261,11 @@ class MLPRegressor(MLP):
         float
             At most 1; 0 is what predicting the mean gives.
         """
-        outputs = self._outputs(X, "score")
-        home = Device.of(outputs)
-        y = targets(y, type(self).__name__, home)
+        return self._score(self._outputs(X, "score"), y)
+
+    def _score(self, found: Array, y: Any) -> float:
+        home = Device.of(found)
+        outputs, y = found if found.ndim == 2 else found[:, None], targets(y, type(self).__name__, home)
         same_length(outputs, y)
         with home.activate():
             return float(to_numpy(self._loss.score(self._loss.tally(outputs, y), y)["r2"]))

@@ -73,6 +73,7 @@ class Linear(Layer):
 
     def __post_init__(self) -> None:
         at_least_1("Linear", "out_width", self.out_width)
+        object.__setattr__(self, "out_width", int(self.out_width))  # widths of NumPy's would overflow in products
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of W (in, out) and b (out,)."""

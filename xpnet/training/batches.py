@@ -55,6 +55,8 @@ class Batches:
     at_least : int
         A last batch smaller than this is left out (batch norm cannot train on one example); the next epoch draws
         another order.
+    only : array of int, optional
+        The indices of the rows of x to train on, whose labels are given in this order; all rows by default.
 
     Attributes
     ----------
@@ -66,13 +68,13 @@ class Batches:
 
     def __init__(
         self, x: Array, labels: Array, outputs: int, *, size: int, seed: int, device: Device, dtype: str,
-        rows: Halves | Rows | None = None, loss: Loss | None = None, at_least: int = 1,
+        rows: Halves | Rows | None = None, loss: Loss | None = None, at_least: int = 1, only: Array | None = None,
     ) -> None:
-        self.n: int = int(x.shape[0])
+        self.n: int = int((x if only is None else only).shape[0])
         self.size: int = min(size, self.n)
         self.per_epoch: int = batches_per_epoch(self.n, size, at_least)
         self.start = 0
-        self._labels, self._seed, self._device = labels, seed, device
+        self._labels, self._seed, self._device, self._only = labels, seed, device, only
         self._encode = (loss or SoftmaxCrossEntropy()).encoder(outputs, device, dtype)
         self._batch: Halves | Rows = rows or Rows(x, self.size, device, dtype)
         self._epoch = -1
@@ -93,7 +95,14 @@ class Batches:
             following = self._rows(first)
             for update in range(first, until):
                 rows, following = following, self._rows(update + 1) if update + 1 < until else None
-                yield batch.take(rows, following), self._encode(self._device.xp.take(self._labels, rows, axis=0))
+                labels = self._device.xp.take(self._labels, rows, axis=0)
+                yield batch.take(self._of_x(rows), self._of_x(following)), self._encode(labels)
+
+    def _of_x(self, examples: Array | None) -> Array | None:
+        """Return the indices in x of examples, which are numbered as their labels are."""
+        if self._only is None or examples is None:
+            return examples
+        return self._device.xp.take(self._only, examples, axis=0)
 
     def _rows(self, update: int) -> Array:
         """Return the examples of an update, by their indices."""
@@ -103,5 +112,5 @@ class Batches:
             self._epoch = epoch
         size = self.size
         if self._read_ahead:
-            self._read_ahead(self._order[(i + AHEAD) * size : (i + AHEAD + 1) * size])
+            self._read_ahead(self._of_x(self._order[(i + AHEAD) * size : (i + AHEAD + 1) * size]))
         return self._order[i * size : min((i + 1) * size, self.n)]

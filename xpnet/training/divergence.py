@@ -21,7 +21,7 @@ HALVINGS = 10  # of the rate in one run, at most
 _ROWS = 10_000  # checked at a time: each check waits for one answer from the device
 
 
-class DivergenceError(ArithmeticError):
+class DivergenceError(ValueError, ArithmeticError):
     """The loss or a weight became infinite or NaN; the message names the update, the rate and the layer."""
 
 

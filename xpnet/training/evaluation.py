@@ -14,7 +14,9 @@ from .step import Learner
 __all__ = ["check_examples", "evaluate", "hide_models"]
 
 
-def evaluate(learner: Learner, x: Array, y: Array, models: tuple[int, ...]) -> dict[str, Any]:
+def evaluate(
+    learner: Learner, x: Array, y: Array, models: tuple[int, ...], only: Array | None = None
+) -> dict[str, Any]:
     """Return the loss, the cost and the loss's other measures of checked examples, in host memory.
 
     Parameters
@@ -25,13 +27,15 @@ def evaluate(learner: Learner, x: Array, y: Array, models: tuple[int, ...]) -> d
         Checked features and labels.
     models : tuple of int
         The model axis; () for one network.
+    only : array of int, optional
+        The indices of the rows of x that the labels belong to; all by default.
 
     Returns
     -------
     dict
         Of floats; of arrays (models,) with several models.
     """
-    found = learner.evaluate(x, y)
+    found = learner.evaluate(x, y, only)
     return {name: to_numpy(v) if models else float(to_numpy(v)) for name, v in found.items()}
 
 

@@ -105,9 +105,7 @@ class Loop:
         for name, measures in found.items():
             if self._policy.handle_non_finite(state, to_numpy(measures["loss"]), state.step, f"{name} loss"):
                 return False
-        # A weight of -inf may hide behind a ReLU.
-        flags = to_numpy(finite_flags(trainer.arrays, shapes))
-        if self._policy.handle_non_finite(state, flags, state.step, "parameters"):
+        if self.check_parameters():
             return False
         for name, measures in found.items():
             row |= {f"{name}_{key}": self._without_frozen(value) for key, value in measures.items()}
@@ -117,6 +115,19 @@ class Loop:
         for callback in trainer.callbacks:
             state.stopped = bool(callback.on_evaluation(trainer, row)) or state.stopped
         return state.stopped
+
+    def check_parameters(self) -> bool:
+        """Check that parameters and running statistics are finite, and do what the policy says if they are not.
+
+        Returns
+        -------
+        bool
+            Whether the run went back to its last finite state.
+        """
+        trainer, state = self._trainer, self._trainer.run_state
+        # A weight of -inf may hide behind a ReLU.
+        flags = to_numpy(finite_flags(trainer.arrays, trainer.architecture.shapes))
+        return self._policy.handle_non_finite(state, flags, state.step, "parameters")
 
     def _without_frozen(self, values: Any) -> Any:
         """Return measured values (..., *models) with NaN for models that are frozen."""

@@ -6,21 +6,28 @@ from ..backend import Array, Device, assign, holds, namespace, take
 from ..nn.layers import Standardize, batch_total
 from ..nn.network import blocks
 
-__all__ = ["Rows", "moments"]
+__all__ = ["Rows", "gather", "moments"]
 
 REPEATED = 4  # rows standardised in one go
 
 
-def moments(x: Array, device: Device, dtype: str) -> tuple[Array, Array]:
+def gather(x: Array, rows: slice, only: Array | None) -> Array:
+    """Return a slice of the rows of ``x``, or of those whose indices are ``only``."""
+    return x[rows, :] if only is None else take(x, only[rows], None)
+
+
+def moments(x: Array, device: Device, dtype: str, only: Array | None = None) -> tuple[Array, Array]:
     """Return each feature's mean and 1 / standard deviation (1 where it does not vary), as ``dtype``.
+
+    They are those of the rows whose indices are ``only``, or of all.
 
     In one pass and in float64, block by block, so that integers stay as they are and a file is read once: Chan, Golub
     and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1982.
     """
-    xp, n = device.xp, x.shape[0]
+    xp, n = device.xp, (x if only is None else only).shape[0]
     mean = squares = 0.0
     for rows in blocks(n, 200):  # which stay in the processor's cache
-        part = xp.astype(x[rows, :], xp.float64)
+        part = xp.astype(gather(x, rows, only), xp.float64)
         m = part.shape[0]
         centre = batch_total(part) / m
         part -= centre

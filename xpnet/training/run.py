@@ -103,7 +103,7 @@ class Run:
         """The network as it is now; its arrays change as training goes on."""
         return Network(self.architecture, self.learner.arrays)
 
-    def start(self, device: Device, x: Array | None = None) -> None:
+    def start(self, device: Device, x: Array | None = None, only: Array | None = None) -> None:
         """Allocate everything on ``device``, write the initial values, and standardise by ``x``.
 
         Parameters
@@ -112,10 +112,13 @@ class Run:
             Where to train.
         x : array of shape (n, features), optional
             The training features, for a network that standardises.
+        only : array of int, optional
+            The indices of the rows to standardise by; all by default.
         """
         with device.activate():
             self._learner = Learner(self.architecture, self.optimizer, self.loss, self.l2, models=self.models,
-                                    seed=self.seed, device=device, dtype=self.dtype, clip_norm=self.clip_norm, x=x)
+                                    seed=self.seed, device=device, dtype=self.dtype, clip_norm=self.clip_norm, x=x,
+                                    only=only)
         self.run_state.arrays, self.device = self._learner.state(), device
 
     def update(self, x: Array, targets: Array, lr: Any, noise: Mapping[str, Array] | None = None) -> Array:

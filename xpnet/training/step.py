@@ -73,6 +73,7 @@ class Learner:
     def __init__(
         self, architecture: Sequential, optimizer: Optimizer, loss: Loss, l2: Any, *, models: tuple[int, ...],
         seed: int | Sequence[int], device: Device, dtype: str, clip_norm: Any = None, x: Array | None = None,
+        only: Array | None = None,
     ) -> None:
         check_memory(architecture, optimizer, models, device, dtype)
         network = architecture.bind(device, dtype)
@@ -86,7 +87,7 @@ class Learner:
         self.arrays: dict[str, Array] = {**self.parameters.views, **self.running.views, **inputs.views}
         network.initialize(self.arrays, seed, device, dtype)
         if x is not None and inputs.views:
-            for name, value in zip(network.inputs, moments(x, device, dtype), strict=True):
+            for name, value in zip(network.inputs, moments(x, device, dtype, only), strict=True):
                 self.arrays[name][...] = value
         scaling: Any = tuple(self.arrays[name] for name in network.inputs)
         self.scaling: tuple[Array, Array] | None = scaling or None
@@ -197,7 +198,7 @@ class Learner:
         """Change the parameters by their gradients, but those that took them as they were formed."""
         apply(self._rule, self._segments, lr, step, self._clip_norm, self._axes)
 
-    def evaluate(self, x: Array, y: Array) -> dict[str, Array]:
+    def evaluate(self, x: Array, y: Array, only: Array | None = None) -> dict[str, Array]:
         """Return ``loss``, ``cost`` and what the loss measures beside, block by block.
 
         Parameters
@@ -206,20 +207,23 @@ class Learner:
             Features as they are given.
         y : array of shape (n,) or (n, outputs)
             Checked labels.
+        only : array of int, optional
+            The indices of the rows of x that the labels belong to; all by default.
 
         Returns
         -------
         dict of str to array
             Of shape (*models), on the device.
         """
-        device, n = self._device, x.shape[0]
+        device, n = self._device, y.shape[0]
         loss, tally = 0.0, 0.0
         with device.activate():
             encode = self._loss.encoder(self.network.out_features, device, self._dtype)
             with self.batches(x, BLOCK) as part:
                 for rows in blocks(n, BLOCK):
                     labels = y[rows, ...]
-                    outputs, _, _ = self._wired.forward(part.slice(rows))
+                    features = part.slice(rows) if only is None else part.take(only[rows])
+                    outputs, _, _ = self._wired.forward(features)
                     value, _ = self._loss.forward(outputs, encode(labels))
                     loss = loss + value * (labels.shape[0] / n)
                     tally = tally + self._loss.tally(outputs, labels)

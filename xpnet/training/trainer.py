@@ -97,7 +97,7 @@ class Trainer(Run):
         self.loss: Loss = measure
         self.l2: float | Array = l2
         self.clip_norm: float | Array | None = clip_norm
-        self.batch_size: int = batch_size
+        self.batch_size: int = int(batch_size)  # an integer of NumPy's could not be written to a checkpoint
         self.seed: int | Sequence[int] = seed
         self.dtype: str = dtype
         first: Any = seed[0] if is_array(seed) else seed  # type: ignore[index]
@@ -223,6 +223,7 @@ class Trainer(Run):
             total = steps if steps is not None else round((epochs or 0) * batches.per_epoch)
             every, sample = evaluate_every or batches.per_epoch, min(train_sample or x.shape[0], x.shape[0])
             self.data = {"train": (x, y)} | ({"validation": held_out} if held_out else {})
+            total, every, sample = int(total), int(every), int(sample)
             self.plan = {"steps": total, "evaluate_every": every, "train_sample": sample}
             loop = Loop(self, batches, {**self.data, "train": (x[:sample, :], y[:sample, ...])})
             stop = self._ended_before(device)
@@ -279,7 +280,7 @@ class Trainer(Run):
         """
         resume(self, Path(run))
 
-    def batches(self, x: Array, y: Array) -> Batches:
+    def batches(self, x: Array, y: Array, only: Array | None = None) -> Batches:
         """Return the minibatches of checked data; the run must have been started.
 
         Parameters
@@ -288,6 +289,8 @@ class Trainer(Run):
             The features.
         y : array
             The labels, as the loss keeps them.
+        only : array of int, optional
+            The indices of the rows of x that the labels belong to; all by default.
 
         Returns
         -------
@@ -297,7 +300,7 @@ class Trainer(Run):
         return Batches(
             x, y, self.architecture.out_features, size=self.batch_size, seed=self.order_seed,
             device=self.network.device, dtype=self.dtype, rows=self.learner.batches(x, self.batch_size),
-            loss=self.loss, at_least=self.architecture.least_batch,
+            loss=self.loss, at_least=self.architecture.least_batch, only=only,
         )
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Any]:
