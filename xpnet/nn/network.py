@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +225,7 @@ class Network:
         Returns
         -------
         dict of str to array
-            Float arrays on the host, named ``0.weight`` and so on.
+            Copies, on the host, named ``0.weight`` and so on.
         """
         from .formats.convert import to_torch
 
@@ -233,20 +233,28 @@ class Network:
 
     @classmethod
     def from_torch(
-        cls, architecture: Sequential, state: Mapping[str, Any], device: str | Device = "cpu"
+        cls, architecture: Sequential, state: Mapping[str, Any], device: str | Device = "cpu", *,
+        keys: Sequence[str] | None = None,
     ) -> Network:
         """Make a network of a torch module's state dict.
+
+        The order of ``state`` does not matter, as files do not keep it: safetensors files sort their keys. Modules
+        are matched with layers by their kind and the shapes of their arrays, and those that fit in each other's place
+        by the numbers in their names, ``fc2`` before ``fc10``. If the names differ in more than numbers, ``keys``
+        tells the order.
 
         Parameters
         ----------
         architecture : Sequential
-            The layers. Those with arrays are matched in their order with the modules in ``state``, whatever these are
-            called; Standardize, which torch does not know, comes to do nothing.
+            The layers. Standardize, which torch does not know, gets an offset of 0 and a scale of 1.
         state : mapping of str to array
-            What ``module.state_dict()`` gives, of tensors or any arrays. ``num_batches_tracked`` is left out; a Linear
-            without a bias gets one of 0, which is the same.
+            What ``module.state_dict()`` returns, of tensors or any arrays. ``num_batches_tracked`` is left out; a
+            Linear without a bias gets one of 0, which is the same. float16 becomes float32, which is exact.
         device : str or Device
             Where the network will lie.
+        keys : sequence of str, optional
+            The names of the modules in the order of the layers, such as ``["input", "hidden", "output"]``. Other
+            modules in ``state`` are then left out.
 
         Returns
         -------
@@ -256,13 +264,13 @@ class Network:
         Raises
         ------
         ValueError
-            If the modules do not fit the layers: their number, their kind, or their widths.
+            If the modules do not fit the layers (their number, their kind, or their widths), or their order is open.
         TypeError
-            If the architecture has a layer that torch does not know.
+            If the architecture has a layer that torch does not know, or ``state`` an array that NumPy cannot hold.
         """
-        from .formats.convert import from_torch
+        from .formats.state_dict import from_torch
 
-        return from_torch(cls, architecture, state, device)
+        return from_torch(cls, architecture, state, keys, device)
 
     def fold(self) -> Network:
         """Return a network that predicts the same without batch norm and dropout: see ``formats.convert.fold``.
@@ -270,7 +278,7 @@ class Network:
         Returns
         -------
         Network
-            Of Linear and ReLU alone.
+            Of Linear and ReLU alone, with copies of the arrays.
         """
         from .formats.convert import fold
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from ...backend import Device, to_numpy
 from ..layers import BatchNorm, Dropout, Layer, LeakyReLU, Linear, ReLU, Standardize, Tanh
 from ..sequential import Sequential
+from .dtypes import as_supported
 from .safetensors import CheckpointError, architecture_from
+from .state_dict import TORCH_NAMES
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -80,7 +82,8 @@ def load_npz(
             missing = [name for name in architecture.shapes if name not in file]
             if missing:
                 raise CheckpointError(f"{path}: lacks {', '.join(missing)}; it has {', '.join(file) or 'nothing'}")
-            return make(architecture, {name: here.asarray(file[name], copy=True) for name in architecture.shapes})
+            return make(architecture, {name: here.asarray(as_supported(name, file[name]), copy=True)
+                                       for name in architecture.shapes})
     except CheckpointError:
         raise
     except Exception as error:  # zipfile, zlib, tokenize, struct: whatever a damaged file brings up
@@ -102,8 +105,9 @@ def to_torch(network: Network) -> dict[str, NDArray[Any]]:
     Returns
     -------
     dict of str to numpy.ndarray
-        ``0.weight`` (out, in), ``0.bias`` (out,), ``1.weight``, ``1.bias``, ``1.running_mean``,
-        ``1.running_var`` (all (out,)) and ``1.num_batches_tracked`` (int64, 0), ...
+        Copies, which do not follow the network if it is trained on: ``0.weight`` (out, in), ``0.bias`` (out,),
+        ``1.weight``, ``1.bias``, ``1.running_mean``, ``1.running_var`` (all (out,)) and ``1.num_batches_tracked``
+        (int64, 0), ...
 
     Raises
     ------
@@ -118,54 +122,11 @@ def to_torch(network: Network) -> dict[str, NDArray[Any]]:
         if isinstance(layer, Linear):
             state |= {f"{i}.weight": np.array(own[0].T, order="C"), f"{i}.bias": own[1]}
         elif isinstance(layer, BatchNorm):
-            state |= {f"{i}.{name}": a for name, a in zip(_TORCH, own, strict=True)}
+            state |= {f"{i}.{name}": a for name, a in zip(TORCH_NAMES, own, strict=True)}
             state[f"{i}.num_batches_tracked"] = np.asarray(0, np.int64)
         elif not isinstance(layer, Dropout | LeakyReLU | ReLU | Tanh):
             raise TypeError(f"to_torch: layer {i} is {layer!r}, which torch.nn has no counterpart for")
     return state
-
-
-_TORCH = ("weight", "bias", "running_mean", "running_var")
-
-
-def from_torch(
-    make: Callable[[Sequential, dict[str, Any]], Network], architecture: Sequential, state: Mapping[str, Any],
-    device: str | Device = "cpu",
-) -> Network:
-    """Find the arrays of a torch module's state dict, and make a network of them: see ``Network.from_torch``."""
-    here = Device(device) if isinstance(device, str) else device
-    modules: dict[str, dict[str, NDArray[Any]]] = {}
-    for key, value in state.items():
-        prefix, _, name = key.rpartition(".")
-        modules.setdefault(prefix, {})[name] = to_numpy(value)
-    owners = [(layer, names) for layer, names in zip(architecture.layers, architecture._names, strict=True)
-              if names and not isinstance(layer, Standardize)]
-    if len(owners) != len(modules):
-        kinds = ", ".join(type(layer).__name__ for layer, _ in owners)
-        raise ValueError(f"from_torch: expected {len(owners)} modules with arrays, one for each of {kinds}, got "
-                         f"{', '.join(modules) or 'none'}")
-    arrays: dict[str, NDArray[Any]] = {}
-    for (layer, names), (prefix, own) in zip(owners, modules.items(), strict=True):
-        if not isinstance(layer, Linear | BatchNorm):
-            raise TypeError(f"from_torch: {layer!r} has arrays that torch has no names for")
-        batch_norm = isinstance(layer, BatchNorm)
-        needed = _TORCH if batch_norm else _TORCH[:1]
-        if not set(needed) <= set(own) <= {*needed, "bias", "num_batches_tracked"}:
-            raise ValueError(f"from_torch: expected {', '.join(needed)} of {prefix or 'the module'} for "
-                             f"{type(layer).__name__}, got {', '.join(own)}")
-        weight = own["weight"] if batch_norm else own["weight"].T
-        found = [weight, own.get("bias", np.zeros(weight.shape[-1:], weight.dtype)), *(own[n] for n in needed[2:])]
-        for name, a in zip(names, found, strict=True):
-            if a.shape != architecture.shapes[name]:
-                raise ValueError(f"from_torch: {prefix}: expected shape {architecture.shapes[name]} for {name}, got "
-                                 f"{a.shape}{'' if batch_norm else ' (transposed)'}")
-            arrays[name] = a
-    dtype = arrays[architecture.parameters[0]].dtype
-    for layer, names in zip(architecture.layers, architecture._names, strict=True):
-        if isinstance(layer, Standardize):
-            arrays |= {name: np.full(architecture.shapes[name], layer.initial(own), dtype)
-                       for name, own in zip(names, layer.statistics, strict=True)}
-    return make(architecture, {name: here.asarray(np.array(a, order="C")) for name, a in arrays.items()})
 
 
 def fold(network: Network) -> Network:
@@ -182,7 +143,7 @@ def fold(network: Network) -> Network:
     Returns
     -------
     Network
-        For prediction; trained on, it is another network.
+        For prediction, with copies of all arrays: it stays as it is if the original is trained on.
     """
     return folded(network)
 
@@ -228,8 +189,11 @@ def single(network: Network, owner: str) -> Network:
 
 
 def hosted(network: Network) -> list[tuple[Layer, list[NDArray[Any]]]]:
-    """Return each layer with its arrays on the host, parameters first."""
-    return [(layer, [to_numpy(network.arrays[name]) for name in names])
+    """Return each layer with copies of its arrays on the host, parameters first.
+
+    Views would change as a live network is trained on, and part of what is made of them is copied anyway.
+    """
+    return [(layer, [np.array(to_numpy(network.arrays[name]), order="C") for name in names])
             for layer, names in zip(network.architecture.layers, network.architecture._names, strict=True)]
 
 
