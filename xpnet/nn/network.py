@@ -9,6 +9,7 @@ from typing import Any
 from ..backend import Array, Device, check_same_device, from_dlpack, namespace
 from .losses import softmax
 from .per_model import at_least_1, pick
+from .scaling import working_scaling
 from .sequential import Sequential, check_features, to_float
 
 __all__ = ["Network"]
@@ -58,10 +59,19 @@ class Network:
         xp, dtype = self.device.xp, self.arrays[self.architecture.parameters[0]].dtype
         parts = []
         with self.device.activate():
+            arrays = {**self.arrays, **self._scaling(x)}
             for rows in blocks(x.shape[-2], block):
                 part = to_float(x[..., rows, :], self.architecture, dtype)
-                parts.append(self.architecture.forward(self.arrays, part)[0])
+                parts.append(self.architecture.forward(arrays, part)[0])
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
+
+    def _scaling(self, x: Array) -> dict[str, Array]:
+        """Return the input's offset and scale as they are applied to x: none without standardisation."""
+        inputs, dtype = self.architecture.inputs, self.arrays[self.architecture.parameters[0]].dtype
+        if not inputs:
+            return {}
+        offset, scale = (self.arrays[name] for name in inputs)
+        return dict(zip(inputs, working_scaling(x, offset, scale, dtype), strict=True))
 
     def predict_proba(self, x: Array) -> Array:
         """Return the classes' probabilities (*models, n, classes): for a classifier, and not for regression.
@@ -219,8 +229,13 @@ class Network:
 
         return load_npz(cls, path, architecture, device)
 
-    def to_torch(self) -> dict[str, Any]:
+    def to_torch(self, dtype: str | None = None) -> dict[str, Any]:
         """Return the state dict of the torch ``Sequential`` with the same layers: see ``formats.convert.to_torch``.
+
+        Parameters
+        ----------
+        dtype : {"float32", "float64"}, optional
+            Of the arrays; the network's by default.
 
         Returns
         -------
@@ -229,7 +244,7 @@ class Network:
         """
         from .formats.convert import to_torch
 
-        return to_torch(self)
+        return to_torch(self, dtype)
 
     @classmethod
     def from_torch(
@@ -294,7 +309,8 @@ class Network:
         path : path, optional
             The file to write.
         input_dtype : str, optional
-            What the model takes; the network's dtype by default.
+            What the model takes: by default the network's dtype, or float64 if that would round the features'
+            offset away.
         softmax : bool
             Give probabilities rather than the network's outputs.
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import random
-from ..backend import Array, Device, namespace
+from ..backend import Array, Device, is_complex, namespace
 from .initializers import He, Initializer
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
 from .parameters import Buffers
 from .per_model import at_least_1, bind, describe, is_array, lengths
+from .scaling import SCALING_DTYPE
 
 __all__ = ["Sequential", "Wired", "mlp"]
 
@@ -145,7 +146,7 @@ class Sequential:
         device : Device
             Where.
         dtype : str
-            The dtype of all.
+            The dtype of all but the inputs, which are float64: see ``scaling``.
 
         Returns
         -------
@@ -160,7 +161,7 @@ class Sequential:
         return (
             Buffers(shaped, models, device, dtype, wide=first[0]),
             Buffers([{s: self.shapes[s] for s in running}] if running else [], models, device, dtype),
-            Buffers([{s: self.shapes[s] for s in inputs}] if inputs else [], (), device, dtype),
+            Buffers([{s: self.shapes[s] for s in inputs}] if inputs else [], (), device, SCALING_DTYPE),
         )
 
     def initialize(self, arrays: Mapping[str, Array], seed: int | Sequence[int], device: Device, dtype: str) -> None:
@@ -281,6 +282,8 @@ class Wired:
         self._rows = [(layer, [arrays[name] for name in names], layer.noisy) for layer, names in named]
         # The pass back may end at the first layer that has parameters.
         self._first = next((i for i, layer in enumerate(network.layers) if layer.parameters), 0)
+        # The input may be standardised in another dtype than the network's.
+        self._dtype = arrays[network.parameters[0]].dtype if network.scales_input and network.parameters else None
 
     def forward(
         self, x: Array, *, train: bool = False, noise: Mapping[str, Array] | None = None
@@ -295,6 +298,8 @@ class Wired:
                 drawn += 1
                 u = noise[f"noise{drawn}"]
             x, pull, batch = layer.forward(x, *arrays, train=train, noise=u)
+            if layer.scales_input and self._dtype and not is_complex(x):
+                x = namespace(x).astype(x, self._dtype, copy=False)
             pullbacks.append(pull)
             statistics += batch
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from ..backend import Array, Device, assign, holds, namespace, take
 from ..nn.layers import Standardize, batch_total
 from ..nn.network import blocks
+from ..nn.scaling import working_scaling
 
 __all__ = ["Rows", "moments"]
 
 REPEATED = 4  # rows standardised in one go
 
 
-def moments(x: Array, device: Device, dtype: str) -> tuple[Array, Array]:
-    """Return each feature's mean and 1 / standard deviation (1 where it does not vary), as ``dtype``.
+def moments(x: Array, device: Device) -> tuple[Array, Array]:
+    """Return each feature's mean and 1 / standard deviation (1 where it does not vary), in float64.
 
-    In one pass and in float64, block by block, so that integers stay as they are and a file is read once: Chan, Golub
+    In one pass, block by block, so that integers stay as they are and a file is read once: Chan, Golub
     and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1982.
     """
     xp, n = device.xp, x.shape[0]
@@ -31,9 +32,7 @@ def moments(x: Array, device: Device, dtype: str) -> tuple[Array, Array]:
     var = squares / n
     # Rounding leaves a constant feature a deviation of about eps * mean: it counts as none.
     varies = var > (xp.finfo(xp.float64).eps * n * mean) ** 2
-    inverse = 1.0 / xp.sqrt(xp.where(varies, var, 1.0))
-    kind = getattr(xp, dtype)
-    return xp.astype(mean, kind), xp.astype(inverse, kind)
+    return mean, 1.0 / xp.sqrt(xp.where(varies, var, 1.0))
 
 
 class Rows:
@@ -58,11 +57,12 @@ class Rows:
     def __init__(
         self, x: Array, size: int, device: Device, dtype: str, scaling: tuple[Array, Array] | None = None
     ) -> None:
-        self._x, self._scaling = x, scaling
         self._room = device.empty((size, x.shape[1]), dtype)
+        self._x, self._scaling = x, scaling and working_scaling(x, *scaling, self._room.dtype)
         self._beside: Array | None = None
         # Numbers of which the dtype would round away what is behind a large offset are standardised before.
-        self._before = scaling is not None and not holds(self._room, x)
+        self._before = self._scaling is not None and not (
+            holds(self._room, x) and self._scaling[0].dtype == self._room.dtype)
         self._views: dict[int, tuple[Array, ...]] = {}
 
     def __enter__(self) -> Rows:

@@ -233,7 +233,7 @@ class Trainer(Run):
         elif self.network.device != device:
             before = replace(self.run_state)
             self.start(device)
-            self.run_state.load(before, device, self.dtype)
+            self.run_state.load(before, device)
         self.device = device
 
     def _ended_before(self, device: Device) -> bool:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fold", "save_npz", "to_torch"]
 
+_LOST = 1e-6  # standard deviations of a feature that folding its standardisation into a Linear may lose
 _ARCHITECTURE = "architecture"  # the entry of an npz file that holds the layers, as JSON
 
 
@@ -90,7 +91,7 @@ def load_npz(
         raise CheckpointError(f"{path}: not a network ({error})") from error
 
 
-def to_torch(network: Network) -> dict[str, NDArray[Any]]:
+def to_torch(network: Network, dtype: str | None = None) -> dict[str, NDArray[Any]]:
     """Return the state dict of the torch ``Sequential`` with the same layers, as NumPy arrays.
 
     ``module.load_state_dict({name: torch.from_numpy(a) for name, a in to_torch(network).items()})`` loads it into
@@ -101,6 +102,8 @@ def to_torch(network: Network) -> dict[str, NDArray[Any]]:
     ----------
     network : Network
         A single network.
+    dtype : {"float32", "float64"}, optional
+        Of the arrays, by default the network's. float64 is for ``module.double()``.
 
     Returns
     -------
@@ -112,11 +115,22 @@ def to_torch(network: Network) -> dict[str, NDArray[Any]]:
     Raises
     ------
     ValueError
-        If the network is several models.
+        If the network is several models, or standardises features from a mean so large beside their deviation that
+        a Linear of this dtype would round it away.
     TypeError
         If it has a layer that torch does not know.
     """
-    network = folded(single(network, "to_torch"), batch_norm=False, standardize=True, keep=(Dropout,))
+    if dtype not in (None, "float32", "float64"):
+        raise ValueError(f"to_torch: expected dtype 'float32' or 'float64', got {dtype!r}")
+    network = single(network, "to_torch")
+    kind = np.dtype(dtype or to_numpy(network.arrays[network.architecture.parameters[0]]).dtype)
+    network = type(network)(network.architecture, {
+        name: network.device.asarray(a, None if name in network.architecture.inputs else kind.name)
+        for name, a in network.arrays.items()})
+    if network.architecture.inputs:
+        offset, scale = (to_numpy(network.arrays[name]) for name in network.architecture.inputs)
+        _check_folding(offset, scale, kind)
+    network = folded(network, batch_norm=False, standardize=True, keep=(Dropout,))
     state: dict[str, NDArray[Any]] = {}
     for i, (layer, own) in enumerate(hosted(network)):
         if isinstance(layer, Linear):
@@ -127,6 +141,22 @@ def to_torch(network: Network) -> dict[str, NDArray[Any]]:
         elif not isinstance(layer, Dropout | LeakyReLU | ReLU | Tanh):
             raise TypeError(f"to_torch: layer {i} is {layer!r}, which torch.nn has no counterpart for")
     return state
+
+
+def _check_folding(offset: NDArray[Any], scale: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """See that a Linear with the offset in its bias is as good as one behind the standardisation.
+
+    Its product and its bias then are as large as the mean in standard deviations, and cancel but for their rounding.
+    """
+    lost = abs(offset * scale) * float(np.finfo(dtype).eps) / 2
+    i = int(lost.argmax())
+    if lost[i] > _LOST:
+        remedy = ("use to_torch(dtype='float64') for a module.double()" if dtype == np.float32 else
+                  "subtract a constant near the mean from this feature before training")
+        raise ValueError(
+            f"to_torch: feature {i} has the mean {offset[i]:g} and the standard deviation {1 / scale[i]:g}; a Linear "
+            f"in {dtype} that standardises it is off by up to {lost[i]:.0e} deviations, expected at most {_LOST:g}: "
+            f"{remedy}")
 
 
 def fold(network: Network) -> Network:
@@ -164,7 +194,7 @@ def folded(
             raise TypeError(f"expected a Linear after Standardize, to fold it into, got {layer!r}")
         if before:
             (offset, scale), (W, b) = before, own
-            wide = scale[:, None] * W
+            wide = scale[:, None] * W.astype(np.float64)
             own = [wide.astype(W.dtype), (b - (offset @ wide)).astype(b.dtype)]
             before = []
         if isinstance(layer, BatchNorm) and batch_norm and layers and isinstance(layers[-1], Linear):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...backend import Device, to_numpy
 from ..layers import BatchNorm, Layer, Linear, Standardize
+from ..scaling import SCALING_DTYPE
 from ..sequential import Sequential
 from .dtypes import as_supported
 
@@ -56,10 +57,9 @@ def from_torch(
                 raise ValueError(f"from_torch: {prefix}: expected shape {architecture.shapes[name]} for {name}, got "
                                  f"{a.shape}{'' if batch_norm else ' (transposed)'}")
             arrays[name] = a
-    dtype = arrays[architecture.parameters[0]].dtype
     for layer, names in zip(architecture.layers, architecture._names, strict=True):
         if isinstance(layer, Standardize):
-            arrays |= {name: np.full(architecture.shapes[name], layer.initial(own), dtype)
+            arrays |= {name: np.full(architecture.shapes[name], layer.initial(own), SCALING_DTYPE)
                        for name, own in zip(names, layer.statistics, strict=True)}
     return make(architecture, {name: here.asarray(np.array(a, order="C")) for name, a in arrays.items()})
 
