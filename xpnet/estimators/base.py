@@ -184,7 +184,7 @@ class MLP(Estimator):
         architecture = network.architecture if network else mlp(
             x.shape[1], tuple(hidden) if is_array(hidden) else (hidden,), outputs,
             batch_norm=p["batch_norm"], dropout=p["dropout"], standardize=p["standardize"],
-            initializer=p["initializer"] or Xavier(),
+            initializer=p["initializer"] or Xavier(), feature_names=getattr(self, "feature_names_in_", None),
         )
         like = network.arrays[architecture.parameters[0]] if network else x
         return Trainer(
@@ -242,7 +242,8 @@ class MLP(Estimator):
         }
         if network.models:
             raise ValueError("from_network: expected one network, got several: take one with network.member(i)")
-        same = mlp(a.in_features, hidden, a.out_features, **described) if linear else None
+        named = {**described, "feature_names": a.feature_names}
+        same = mlp(a.in_features, hidden, a.out_features, **named) if linear else None
         if same is None or same.config() != a.config():
             raise ValueError(f"from_network: expected layers as xpnet.mlp makes them, which an estimator's parameters "
                              f"describe, got {a!r}")

@@ -145,7 +145,7 @@ class Network:
         one = {name: self.device.asarray(a[index, ...] if own(name, a) else a, copy=True)
                for name, a in self.arrays.items()}
         layers = [pick(layer, index) for layer in self.architecture.layers]
-        return Network(Sequential(self.architecture.in_features, layers), one)
+        return Network(self.architecture.with_layers(layers), one)
 
     def save(self, path: str | Path) -> None:
         """Write the arrays and the architecture to a safetensors file; ``load`` reads it.

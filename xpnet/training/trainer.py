@@ -155,7 +155,7 @@ class Trainer(Run):
             raise ValueError("stack: expected trainers of one model each that differ in l2, seed, and the numbers of "
                              "their layers, optimiser and schedule only; train the others apart")
         rows = zip(*[t.architecture.layers for t in trainers], strict=True)
-        architecture = Sequential(first.architecture.in_features, [stack(row) for row in rows])
+        architecture = first.architecture.with_layers([stack(row) for row in rows])
         common = {**first.options, "optimizer": stack([t.optimizer for t in trainers]),
                   "schedule": stack([t.options["schedule"] for t in trainers]),
                   "seed": [t.seed for t in trainers], "l2": [t.l2 for t in trainers]}

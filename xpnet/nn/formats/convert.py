@@ -204,7 +204,7 @@ def folded(
             continue
         layers.append(layer)
         arrays.append(own)
-    architecture = Sequential(network.architecture.in_features, layers)
+    architecture = network.architecture.with_layers(layers)
     named = {name: network.device.asarray(np.ascontiguousarray(a)) for names, own in zip(
         architecture._names, arrays, strict=True) for name, a in zip(names, own, strict=True)}
     return type(network)(architecture, named)
