@@ -31,8 +31,9 @@ LIBRARIES = COMPAT | {"numpy", "cupy", "torch", "jax", "scipy", "dask"}
 ROOM = ("backend/arrays.py", "backend/devices.py", "backend/gpu.py")
 #: The rooms that work on the host by nature, and so know NumPy; nobody else knows an array library.
 HOST = {
-    "backend/blas.py", "datasets/inputs.py", "nn/formats/convert.py", "nn/formats/onnx.py",
-    "nn/formats/safetensors.py", "plotting/lines.py", "plotting/pictures.py", "plotting/training.py", "random.py",
+    "backend/blas.py", "datasets/inputs.py", "nn/formats/convert.py", "nn/formats/dtypes.py",
+    "nn/formats/onnx.py", "nn/formats/safetensors.py", "nn/formats/state_dict.py", "plotting/lines.py",
+    "plotting/pictures.py", "plotting/training.py", "random.py",
     "sweeps/workers.py",
 }
 

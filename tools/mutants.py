@@ -43,7 +43,7 @@ MUTANTS = [
     ("xpnet/nn/layers.py", "Dropout: scaling", "x.dtype) / (1.0 - self.rate)", "x.dtype)"),
     ("xpnet/nn/layers.py", "Standardize: pullback", "(dy * scale if wrt_input else None)",
      "(dy if wrt_input else None)"),
-    ("xpnet/nn/layers.py", "Standardize: offset", "y = (x - offset) * scale", "y = (x + offset) * scale"),
+    ("xpnet/nn/layers.py", "Standardize: offset", "return (x - offset) * scale,", "return (x + offset) * scale,"),
     ("xpnet/nn/losses.py", "cross-entropy: pullback", "return (exp / total - targets) * (factor",
      "return (exp / total + targets) * (factor"),
     ("xpnet/nn/losses.py", "cross-entropy: mean over the batch", "(factor * (1.0 / n))", "factor"),

@@ -19,6 +19,7 @@ from xpnet.cli import main
 pytestmark = pytest.mark.backends("numpy")
 DATA = datasets.synthetic(train=60, validation=20, test=20)
 X = DATA.test.x[:4]
+LOAD = datasets.load
 
 
 @pytest.fixture(autouse=True)
@@ -180,3 +181,65 @@ def test_other_widths_are_refused(runs: dict[str, Path], tmp_path: Path, capsys:
                         ("x.png", "as many as the network takes: an image of 32 x 32 pixels in colour; got 192")):
         assert main(["predict", str(runs["train"]), str(tmp_path / name)]) == 2
         assert words in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a run, a sweep, and networks' files of features with names."""
+    place = tmp_path_factory.mktemp("named")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3))
+    np.savez(place / "mine.npz", x=x, y=(x[:, 0] > 0).astype(int), feature_names=["a", "b", "c"])
+    data = ("--data", str(place / "mine.npz"), "--hidden", "8", "--lr", "0.5", "--epochs", "20")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(datasets, "load", LOAD)
+        assert main(["train", *data, "--out", str(place / "run")]) == 0
+        assert main(["sweep", *data, "--l2", "0,0.1", "--out", str(place / "sweep")]) == 0
+    network = xpnet.Network.load(place / "run" / "network.safetensors")
+    network.to_npz(place / "network.npz")
+    network.fold().save(place / "folded")
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    estimator = xpnet.MLPClassifier((8,), max_iter=200, learning_rate_init=0.05, tol=0.01, random_state=0)
+    estimator.fit(pandas.DataFrame(x, columns=["a", "b", "c"]), x[:, 0] > 0).network_.save(place / "estimator")
+    return {name: place / name for name in ("run", "sweep", "network.npz", "folded", "estimator")}
+
+
+@pytest.mark.parametrize("which", ["run", "sweep", "network.npz", "folded", "estimator"])
+def test_features_are_compared_and_ordered_by_name(
+    which: str, named: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body, classes = "-2,0,0.5\n2,0,0\n2,0,0\n", ["0", "1", "1"]  # a decides the class
+
+    def found(text: str, *options: str) -> Any:
+        (tmp_path / "x.csv").write_text(text, "utf-8")
+        result = predicted(capsys, named[which], tmp_path / "x.csv", *options)
+        return [row["class"] for row in result["predictions"]], result["notes"][0].partition(": ")[2]
+
+    assert found("a,b,c\n" + body) == (classes, "the first line names the columns: a, b, c")
+    assert found("c,b,a\n0.5,0,-2\n0,0,2\n0,0,2\n") == (
+        classes, "the first line names the columns: c, b, a; taken as a, b, c")
+    assert found(body) == (classes, "no line of names; columns are taken as a, b, c")
+    for text, words in (("a,b,d\n" + body, "lacks 'c'; has also 'd'"),
+                        ("0,1,2\n" + body, "--header yes or --header no"),
+                        ("-2,,0\n" + body, "line 1, column 2: expected a number, got nothing"),
+                        ("-2,NA,0\n" + body, "line 1, column 2: expected a number, got 'NA'")):
+        (tmp_path / "x.csv").write_text(text, "utf-8")
+        assert main(["predict", str(named[which]), str(tmp_path / "x.csv")]) == 2
+        assert words in capsys.readouterr().err
+    predictions = found("0,1,2\n" + body, "--header", "no")[0]
+    assert (len(predictions), predictions[1:]) == (4, classes)
+
+
+def test_headers_without_names_in_the_run(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [",".join(map(str, row)) for row in X.tolist()]
+    (tmp_path / "x.csv").write_text("\n".join([",".join(map(str, range(3072))), *lines]), "utf-8")
+    assert main(["predict", str(runs["train"]), str(tmp_path / "x.csv")]) == 2
+    assert "may be the numbers of the columns or an example: --header yes or --header no" in capsys.readouterr().err
+    for header, count in (("yes", 4), ("no", 5)):
+        assert main(["predict", str(runs["train"]), str(tmp_path / "x.csv"), "--header", header]) == 0
+        printed = capsys.readouterr()
+        assert len(printed.out.splitlines()) == 1 + count
+        assert ("the network keeps no names to compare them with" in printed.err) == (header == "yes")
+        assert ("no line of names" in printed.err) == (header == "no")

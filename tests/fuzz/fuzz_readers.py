@@ -37,6 +37,7 @@ from xpnet.cli import config as cli_config
 from xpnet.cli.commands import _parser
 from xpnet.cli.train import read_config
 from xpnet.datasets import _cifar10, _layouts, _pickled, inputs
+from xpnet.datasets.tables import read as read_features
 from xpnet.files.locks import LockedError, RunLock
 from xpnet.nn.formats.safetensors import CheckpointError, unpack
 from xpnet.sweeps.blocks import check
@@ -223,7 +224,7 @@ def toml(data: bytes, folder: Path) -> None:
 def features(ending: str, data: bytes, folder: Path) -> None:
     """Read features from a file."""
     (folder / f"features.{ending}").write_bytes(data)
-    assert inputs.read(folder / f"features.{ending}").ndim == 2
+    assert read_features(folder / f"features.{ending}").ndim == 2
 
 
 def paired(x: bytes, y: bytes) -> bytes:

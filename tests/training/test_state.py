@@ -68,7 +68,7 @@ def test_a_state_survives_the_files_of_a_checkpoint(device: Device, tmp_path: Pa
     other = Trainer(NETWORK, batch_size=16, **OPTIONS[name])
     other.start(device)
     live = other.run_state.arrays
-    other.run_state.load(found, device, other.dtype)
+    other.run_state.load(found, device)
     assert_same(values(other.run_state), values(state))
     assert other.run_state.arrays is live
     assert all(Device.of(a) == device for a in other.run_state.finite_arrays.values())

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import to_numpy
-from ..datasets import inputs
-from ..files import write_text
+from ..datasets import _csv, inputs, tables
+from ..files import kinds, write_text
 from ..files.storage import replace_file
 from ..nn.network import Network
 from ..nn.summary import text_table
@@ -31,8 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("run_or_network", type=Path, metavar="RUN",
         help="directory of xpnet train or xpnet sweep (its best network), or a network's file")
     add("files", type=Path, nargs="+", metavar="FILE",
-        help=".npy or .npz with an array (n, features), .csv with a line for each example, .png with an image")
+        help="an .npy or .npz file with an array (n, features), CSV with a line for each example, or a PNG image")
     add("--key", metavar="NAME", help="the array of an .npz file")
+    add("--header", choices=_csv.HEADERS, default="auto",
+        help="whether the first line of a CSV file holds the names of the features; auto refuses one that may be an "
+             "example too")
     add("--classes", metavar="NAMES", help="names of the classes, separated by commas; those of the run by default")
     add("--raw", action="store_true", help="give the network's outputs instead of probabilities, as for regression")
     add("--out", type=Path, metavar="FILE", help="write here; .csv, .json or .npy by its ending, else text")
@@ -44,8 +47,13 @@ def run(a: argparse.Namespace) -> None:
     """Predict, and print or write what came of it."""
     network = run_directory.network(a.run_or_network, a.device)
     names = _names(a, network)
-    found = [_outputs(network, path, a) for path in a.files]
+    read = [tables.read_table(path, a.key, a.header, network.architecture.feature_names) for path in a.files]
+    notes = [f"{path}: {table.note}" for path, table in zip(a.files, read, strict=True) if table.note]
+    found = [_outputs(network, path, table.x, a) for path, table in zip(a.files, read, strict=True)]
     form = a.format or ("json" if a.json else (a.out.suffix[1:] if a.out and a.out.suffix[1:] in _FORMATS else "text"))
+    if form != "json":
+        for note in notes:
+            print(f"xpnet predict: {note}", file=sys.stderr)
     if form == "npy":
         content = inputs.as_npy(found)
         if a.out:
@@ -56,7 +64,8 @@ def run(a: argparse.Namespace) -> None:
         return
     rows = [_row(str(path), i, values, names, a.raw)
             for path, part in zip(a.files, found, strict=True) for i, values in enumerate(part.tolist())]
-    text = {"json": _json, "csv": _csv, "text": _text}[form](a, names, rows)
+    text = (_json(a, names, rows, notes) if form == "json" else
+            _table(names, rows) if form == "csv" else _text(a, names, rows))
     if a.out:
         write_text(a.out, f"{text}\n")
         _wrote(a)
@@ -78,8 +87,8 @@ def _row(file: str, i: int, values: list[float], names: list[str], raw: bool) ->
     return {**told, "class": names[best], "probability": values[best], "probabilities": values}
 
 
-def _json(a: argparse.Namespace, names: list[str], rows: list[dict[str, Any]]) -> str:
-    return json.dumps(plain({"network": str(a.run_or_network), "classes": names, "predictions": rows}))
+def _json(a: argparse.Namespace, names: list[str], rows: list[dict[str, Any]], notes: list[str]) -> str:
+    return json.dumps(plain({"network": str(a.run_or_network), "classes": names, "notes": notes, "predictions": rows}))
 
 
 def _cells(names: list[str], rows: list[dict[str, Any]], write: Callable[[float], str]) -> list[list[str]]:
@@ -92,7 +101,7 @@ def _cells(names: list[str], rows: list[dict[str, Any]], write: Callable[[float]
     return [[*list(rows[0])[:-1], *names], *cells]
 
 
-def _csv(a: argparse.Namespace, names: list[str], rows: list[dict[str, Any]]) -> str:
+def _table(names: list[str], rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(_cells(names, rows, repr))
     return text.getvalue().rstrip("\n")
@@ -117,13 +126,12 @@ def _names(a: argparse.Namespace, network: Network) -> list[str]:
     return names
 
 
-def _outputs(network: Network, path: Path, a: argparse.Namespace) -> Any:
+def _outputs(network: Network, path: Path, x: Any, a: argparse.Namespace) -> Any:
     """Return the probabilities, or the outputs, for the examples in a file, as a NumPy array."""
-    x = inputs.read(path, a.key)
     width = network.architecture.in_features
     if x.shape[1] != width:
         hint = ""
-        if path.suffix == ".png":
+        if kinds.kind_of(kinds.start_of(path)) is kinds.PNG:
             side = round((width / 3) ** 0.5)
             hint = f": an image of {side} x {side} pixels in colour" if 3 * side * side == width else ""
         raise ValueError(f"{path}: expected {width:,} features, as many as the network takes{hint}; got {x.shape[1]:,} "

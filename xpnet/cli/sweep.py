@@ -54,11 +54,13 @@ class _Make:
     batch_size: int
     dtype: str
     device: str
+    feature_names: tuple[str, ...] | None = None
 
     def __call__(self, hidden: list[int], l2: float, lr: float, lr_min: float, sigma: float | None, dropout: float,
                  momentum: float, seed: int) -> Trainer:
         network = mlp(self.features, hidden, self.classes, batch_norm=self.batch_norm, dropout=dropout,
-                      initializer=None if sigma is None else Normal(sigma), standardize=self.standardize)
+                      initializer=None if sigma is None else Normal(sigma), standardize=self.standardize,
+                      feature_names=self.feature_names)
         return Trainer(network, optimizer=SGD(momentum), schedule=CyclicLR(min(lr_min, lr), lr, self.step_size), l2=l2,
                        batch_size=self.batch_size, seed=seed, dtype=self.dtype, device=self.device)
 
@@ -112,7 +114,7 @@ def run(a: argparse.Namespace) -> tuple[dict[str, Any], str]:
     x, y = data.train
     per_epoch = -(-len(y) // min(a.batch_size, len(y)))
     make = _Make(x.shape[1], len(data.classes), a.batch_norm, a.standardize, a.step_size or 5 * per_epoch,
-                 a.batch_size, a.dtype, device.name)
+                 a.batch_size, a.dtype, device.name, data.feature_names)
     a.data = a.data or ("synthetic" if data.name == "synthetic" else "cifar10")
     a.step_size = make.step_size
     if a.dry_run:

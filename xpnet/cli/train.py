@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
                                "free: lower --images")
     data = datasets.load(a.data, train=a.images)
     network = mlp(data.train.x.shape[1], a.hidden, len(data.classes), batch_norm=a.batch_norm, dropout=a.dropout,
-                  initializer=a.initializer, standardize=a.standardize)
+                  initializer=a.initializer, standardize=a.standardize, feature_names=data.feature_names)
     optimizers: dict[str, Any] = {
         "sgd": SGD(a.momentum or 0.0, a.nesterov), "adam": Adam(),
         "adamw": AdamW(weight_decay=1e-2 if a.weight_decay is None else a.weight_decay)}

@@ -71,7 +71,8 @@ def load(
     An .npz file holds ``x``, real numbers of shape (n, features), and ``y``, the classes, of shape (n,): integers
     from 0, or strings; and, if wanted, ``x_validation`` and ``y_validation``, ``x_test`` and ``y_test``. For each pair
     that it has not, a tenth of x and y is set apart, drawn by :mod:`xpnet.random`, always the same, as
-    ``Dataset.source`` says. The order of the others stays. uint8 features of width 3072 are taken for images.
+    ``Dataset.source`` says. The order of the others stays. ``feature_names``, an array of strings, is kept with the
+    network. uint8 features of width 3072 are taken for images.
     """
     sizes = {"train": train, "validation": validation, "test": test}
     chosen = {name: size for name, size in sizes.items() if size is not None}

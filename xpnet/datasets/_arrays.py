@@ -62,13 +62,15 @@ def load(path: Path) -> Dataset:
     if not path.exists():
         raise DataNotFoundError(f"no file {path}: {_HOW}")
     try:
-        splits, classes = _read(inputs.content_of(path))
+        content = inputs.content_of(path)
+        splits, classes = _read(content)
+        names = inputs.feature_names(content, splits["train"].x.shape[1])
         splits, drawn = _set_apart(splits)
     except (DamagedError, ValueError) as error:  # the codecs' own are of half characters
         raise InputError(f"{path}: {error}") from error
     images = all(split.x.dtype == np.uint8 and split.x.shape[1] == PIXELS for split in splits.values())
     return Dataset(path.stem, splits["train"], splits["validation"], splits["test"], classes, f"{path}{drawn}",
-                   IMAGE_SHAPE if images else None)
+                   IMAGE_SHAPE if images else None, tuple(names) if names else None)
 
 
 def _names(names: list[str]) -> list[str]:

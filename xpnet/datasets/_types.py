@@ -43,6 +43,8 @@ class Dataset:
         The path that was read and what was drawn from it, or how the images were generated.
     image_shape : tuple of int or None
         Channels, rows, columns: ``image.reshape(image_shape)`` undoes the flattening. None: they are no images.
+    feature_names : tuple of str or None
+        What the features are called, if the file says so.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Dataset:
     classes: tuple[str, ...]
     source: str
     image_shape: tuple[int, int, int] | None = IMAGE_SHAPE
+    feature_names: tuple[str, ...] | None = None
 
     @property
     def noun(self) -> str:

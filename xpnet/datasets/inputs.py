@@ -1,6 +1,7 @@
 """Features from files that anyone may have made: .npy, .npz, CSV and PNG. Nothing is unpickled, and sizes are bounded.
 
-Each reader takes a file's bytes and gives an array of shape (n, features); ``read`` chooses by the name's ending.
+Each reader takes a file's bytes and gives an array of shape (n, features); ``tables.read`` chooses one by the first
+bytes.
 """
 
 from __future__ import annotations
@@ -11,65 +12,28 @@ import struct
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import Device
-from ..files.storage import DamagedError, read_file
+from ..files.storage import read_file
+from . import _csv
 
-__all__ = ["InputError", "array", "as_npy", "checked", "content_of", "csv", "members", "npy", "npz", "png", "read"]
+__all__ = ["NAMES", "Features", "InputError", "array", "as_npy", "checked", "content_of", "csv", "feature_names",
+           "members", "npy", "npz", "png"]
 
 _HEADER = 10_000  # bytes of an npy header at most, as NumPy has it
 _PIXELS = 2**24  # of an image at most
+NAMES = "feature_names"  # the entry of an npz file with the names of the features
 
 Features = NDArray[np.generic]
 
 
 class InputError(ValueError):
     """A file holds no features; the message says what is wrong with it."""
-
-
-def read(path: str | Path, key: str | None = None) -> Features:
-    """Read the features in a file.
-
-    Parameters
-    ----------
-    path : path
-        A file of at most a quarter of the free memory, of CSV a 64th. ``.npy`` holds an array (n, features), or
-        (features,) for one example; ``.npz`` one such, or several of which ``key`` names one; ``.csv`` and ``.txt`` a
-        line of numbers for each example, with or without a line of names above; ``.png`` an image, whose pixels become
-        a row: red, green and blue, each row by row, 0 to 255, or grey.
-    key : str, optional
-        The array of an npz file.
-
-    Returns
-    -------
-    ndarray of shape (n, features)
-        Of bool, integers or floating-point numbers as they were, of CSV float64, of an image uint8.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    InputError
-        If it is too large, damaged, holds something else, or a number that is not finite.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}: expected features as .npy, .npz, .csv or .png")
-    readers: dict[str, Callable[[bytes], Features]] = {
-        ".npy": npy, ".npz": lambda content: npz(content, key), ".csv": csv, ".txt": csv, ".png": png}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: expected a name that ends in {', '.join(readers)}, got "
-                         f"{path.suffix or 'no ending'!r}; an array is saved with numpy.save(path, x)")
-    try:
-        return reader(content_of(path, 64 if reader is csv else 4))  # a number in a line takes up to 40 times its text
-    except (DamagedError, InputError) as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def content_of(path: Path, share: int = 4) -> bytes:
@@ -157,6 +121,7 @@ def npz(content: bytes, key: str | None = None) -> Features:
         If it is damaged, would take more than a quarter of the free memory, or has not one array of that name.
     """
     def one(names: list[str]) -> Sequence[str]:
+        names = [name for name in names if name != NAMES]
         chosen = names[0] if key is None and len(names) == 1 else key
         if chosen is None or chosen not in names:
             raise InputError(f"{'expected one array' if key is None else f'no array {key!r}'} among "
@@ -164,6 +129,26 @@ def npz(content: bytes, key: str | None = None) -> Features:
         return [chosen]
 
     return npy(next(members(content, one))[1])
+
+
+def feature_names(content: bytes, features: int) -> list[str] | None:
+    """Read the names of the features in the content of an npz file, or None if it has none.
+
+    Raises
+    ------
+    InputError
+        If they are not one string for each feature, or one comes twice.
+    """
+    for _, packed in members(content, lambda names: [name for name in names if name == NAMES]):
+        try:
+            names = array(packed, "U", "strings, such as numpy.asarray(names, dtype=str)")
+            if names.shape != (features,) or len(set(names.tolist())) != features:
+                raise InputError(f"expected {features:,} different names, one for each feature, got shape "
+                                 f"{names.shape}")
+        except InputError as error:
+            raise InputError(f"{NAMES}: {error}") from error
+        return [str(name) for name in names.tolist()]
+    return None
 
 
 def members(content: bytes, choose: Callable[[list[str]], Sequence[str]]) -> Iterator[tuple[str, bytes]]:
@@ -199,29 +184,30 @@ def members(content: bytes, choose: Callable[[list[str]], Sequence[str]]) -> Ite
         raise InputError(f"not an npz file, which numpy.savez writes ({error})") from error
 
 
-def csv(content: bytes) -> Features:
-    """Read lines of numbers, separated by commas.
+def csv(
+    content: bytes, header: str = "auto", known: Collection[str] | None = None
+) -> tuple[Features, list[str] | None]:
+    """Read lines of numbers separated by commas, and the names above them, or None: see ``_csv.parse``.
 
     Parameters
     ----------
     content : bytes
         The file's content, UTF-8.
+    header : {"auto", "yes", "no"}
+        Whether the first line holds names.
+    known : collection of str, optional
+        The names that are expected.
 
     Raises
     ------
     InputError
-        If a line has another number of columns, or something else than numbers.
+        If a line has another number of columns, or something else than numbers, or the first line could be either.
     """
     try:
-        text = content.decode("utf-8-sig")  # as spreadsheets write it
-        lines = [line for line in text.splitlines() if line.strip()]
-        named = bool(lines) and not all(map(_is_number, lines[0].split(",")))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            table = np.loadtxt(lines[named:], delimiter=",", comments=None, ndmin=2, dtype=np.float64)
-    except (ValueError, UserWarning) as error:
-        raise InputError(f"not lines of numbers separated by commas ({str(error)[:200]})") from error
-    return checked(table)
+        table, names = _csv.parse(content.decode("utf-8-sig"), header, known)  # as spreadsheets write it
+    except (_csv.CSVError, UnicodeDecodeError) as error:
+        raise InputError(f"not lines of numbers separated by commas: {str(error)[:300]}") from error
+    return checked(table), names
 
 
 def png(content: bytes) -> Features:
@@ -263,14 +249,6 @@ def as_npy(parts: Sequence[Features]) -> bytes:
     stream = io.BytesIO()
     np.save(stream, np.concatenate(parts), allow_pickle=False)
     return stream.getvalue()
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def checked(table: Features) -> Features:

@@ -232,7 +232,8 @@ class MLP(Estimator):
         """Return a trainer for features x, of checked parameters, of which some may be lists over models."""
         architecture = mlp(
             x.shape[1], p["hidden_layer_sizes"], outputs, batch_norm=p["batch_norm"], dropout=p["dropout"],
-            standardize=p["standardize"], initializer=p["initializer"])
+            standardize=p["standardize"], initializer=p["initializer"],
+            feature_names=getattr(self, "feature_names_in_", None))
         if network:
             asked, trained = described(architecture), described(network.architecture)
             if asked != trained:
@@ -295,7 +296,7 @@ class MLP(Estimator):
         own = {**described(a), "dropout": rates[0] if rates else 0.0}
         made = {name: value for name, value in own.items() if name != "hidden_layer_sizes"}
         same = mlp(a.in_features, own["hidden_layer_sizes"], a.out_features, initializer=linear[0].initializer,
-                   **made) if linear else None
+                   feature_names=a.feature_names, **made) if linear else None
         if same is None or same.config() != a.config():
             raise ValueError(f"from_network: expected layers as xpnet.mlp makes them, which an estimator's parameters "
                              f"describe, got {a!r}")

@@ -11,7 +11,6 @@ from .. import random
 from ..backend import Array, namespace, to_numpy
 from ..nn.network import Network
 from ..nn.per_model import pick
-from ..nn.sequential import Sequential
 from ..training.callbacks import Progress
 from ..training.evaluation import evaluate
 from ..training.loop import Loop
@@ -176,7 +175,7 @@ def _copy(trainer: Trainer, place: int) -> dict[str, Array]:
 def _part(trainer: Trainer, places: Sequence[int]) -> Trainer:
     """Return a trainer of some of the models, which goes on from where they stand."""
     architecture = trainer.architecture
-    part = Trainer(Sequential(architecture.in_features, [pick(layer, places) for layer in architecture.layers]),
+    part = Trainer(architecture.with_layers([pick(layer, places) for layer in architecture.layers]),
                    **{name: pick(value, places) for name, value in trainer.options.items()}, divergence="freeze")
     device = trainer.network.device
     rows = device.asarray(list(places))

@@ -310,7 +310,8 @@ class Standardize(Layer):
     """``(x - offset) * scale`` per feature, from integers to the network's dtype.
 
     The training data's mean and 1 / standard deviation, set by ``Trainer.fit`` before the first update; a
-    feature that does not vary gets scale 1. So a network takes raw pixels, and carries its own scaling.
+    feature that does not vary gets scale 1. So a network takes raw pixels, and carries its own scaling. Both are kept
+    in float64, and what they are applied to is rounded to the network's dtype afterwards.
     """
 
     statistics: ClassVar[tuple[str, ...]] = ("offset", "scale")
@@ -329,7 +330,7 @@ class Standardize(Layer):
         return 2 * features
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
-        """Standardise x (..., n, k) of any real dtype; a wider one is rounded when it is done."""
+        """Standardise x (..., n, k) of any real dtype, in the dtype of the offset or in float64 if x needs it."""
         offset, scale = map(row, arrays)
         xp = namespace(x)
         if not (is_complex(x) or x.dtype == offset.dtype):
@@ -338,5 +339,4 @@ class Standardize(Layer):
         def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
             return (dy * scale if wrt_input else None), ()
 
-        y = (x - offset) * scale
-        return (y if is_complex(y) else xp.astype(y, offset.dtype, copy=False)), pullback, ()
+        return (x - offset) * scale, pullback, ()

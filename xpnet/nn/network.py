@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..backend import Array, Device, check_same_device, from_dlpack, namespace
 from .losses import softmax
 from .per_model import at_least_1, pick
+from .scaling import working_scaling
 from .sequential import Sequential, check_features, to_float
 
 __all__ = ["Network"]
@@ -58,10 +59,19 @@ class Network:
         xp, dtype = self.device.xp, self.arrays[self.architecture.parameters[0]].dtype
         parts = []
         with self.device.activate():
+            arrays = {**self.arrays, **self._scaling(x)}
             for rows in blocks(x.shape[-2], block):
                 part = to_float(x[..., rows, :], self.architecture, dtype)
-                parts.append(self.architecture.forward(self.arrays, part)[0])
+                parts.append(self.architecture.forward(arrays, part)[0])
             return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
+
+    def _scaling(self, x: Array) -> dict[str, Array]:
+        """Return the input's offset and scale as they are applied to x: none without standardisation."""
+        inputs, dtype = self.architecture.inputs, self.arrays[self.architecture.parameters[0]].dtype
+        if not inputs:
+            return {}
+        offset, scale = (self.arrays[name] for name in inputs)
+        return dict(zip(inputs, working_scaling(x, offset, scale, dtype), strict=True))
 
     def predict_proba(self, x: Array) -> Array:
         """Return the classes' probabilities (*models, n, classes): for a classifier, and not for regression.
@@ -135,7 +145,7 @@ class Network:
         one = {name: self.device.asarray(a[index, ...] if own(name, a) else a, copy=True)
                for name, a in self.arrays.items()}
         layers = [pick(layer, index) for layer in self.architecture.layers]
-        return Network(Sequential(self.architecture.in_features, layers), one)
+        return Network(self.architecture.with_layers(layers), one)
 
     def save(self, path: str | Path) -> None:
         """Write the arrays and the architecture to a safetensors file; ``load`` reads it.
@@ -219,34 +229,47 @@ class Network:
 
         return load_npz(cls, path, architecture, device)
 
-    def to_torch(self) -> dict[str, Any]:
+    def to_torch(self, dtype: str | None = None) -> dict[str, Any]:
         """Return the state dict of the torch ``Sequential`` with the same layers: see ``formats.convert.to_torch``.
+
+        Parameters
+        ----------
+        dtype : {"float32", "float64"}, optional
+            Of the arrays; the network's by default.
 
         Returns
         -------
         dict of str to array
-            Float arrays on the host, named ``0.weight`` and so on.
+            Copies, on the host, named ``0.weight`` and so on.
         """
         from .formats.convert import to_torch
 
-        return to_torch(self)
+        return to_torch(self, dtype)
 
     @classmethod
     def from_torch(
-        cls, architecture: Sequential, state: Mapping[str, Any], device: str | Device = "cpu"
+        cls, architecture: Sequential, state: Mapping[str, Any], device: str | Device = "cpu", *,
+        keys: Sequence[str] | None = None,
     ) -> Network:
         """Make a network of a torch module's state dict.
+
+        The order of ``state`` does not matter, as files do not keep it: safetensors files sort their keys. Modules
+        are matched with layers by their kind and the shapes of their arrays, and those that fit in each other's place
+        by the numbers in their names, ``fc2`` before ``fc10``. If the names differ in more than numbers, ``keys``
+        tells the order.
 
         Parameters
         ----------
         architecture : Sequential
-            The layers. Those with arrays are matched in their order with the modules in ``state``, whatever these are
-            called; Standardize, which torch does not know, comes to do nothing.
+            The layers. Standardize, which torch does not know, gets an offset of 0 and a scale of 1.
         state : mapping of str to array
-            What ``module.state_dict()`` gives, of tensors or any arrays. ``num_batches_tracked`` is left out; a Linear
-            without a bias gets one of 0, which is the same.
+            What ``module.state_dict()`` returns, of tensors or any arrays. ``num_batches_tracked`` is left out; a
+            Linear without a bias gets one of 0, which is the same. float16 becomes float32, which is exact.
         device : str or Device
             Where the network will lie.
+        keys : sequence of str, optional
+            The names of the modules in the order of the layers, such as ``["input", "hidden", "output"]``. Other
+            modules in ``state`` are then left out.
 
         Returns
         -------
@@ -256,13 +279,13 @@ class Network:
         Raises
         ------
         ValueError
-            If the modules do not fit the layers: their number, their kind, or their widths.
+            If the modules do not fit the layers (their number, their kind, or their widths), or their order is open.
         TypeError
-            If the architecture has a layer that torch does not know.
+            If the architecture has a layer that torch does not know, or ``state`` an array that NumPy cannot hold.
         """
-        from .formats.convert import from_torch
+        from .formats.state_dict import from_torch
 
-        return from_torch(cls, architecture, state, device)
+        return from_torch(cls, architecture, state, keys, device)
 
     def fold(self) -> Network:
         """Return a network that predicts the same without batch norm and dropout: see ``formats.convert.fold``.
@@ -270,7 +293,7 @@ class Network:
         Returns
         -------
         Network
-            Of Linear and ReLU alone.
+            Of Linear and ReLU alone, with copies of the arrays.
         """
         from .formats.convert import fold
 
@@ -286,7 +309,8 @@ class Network:
         path : path, optional
             The file to write.
         input_dtype : str, optional
-            What the model takes; the network's dtype by default.
+            What the model takes: by default the network's dtype, or float64 if that would round the features'
+            offset away.
         softmax : bool
             Give probabilities rather than the network's outputs.
 

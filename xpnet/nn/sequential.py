@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import random
-from ..backend import Array, Device, namespace
+from ..backend import Array, Device, is_complex, namespace
 from .initializers import He, Initializer
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
 from .parameters import Buffers
 from .per_model import at_least_1, bind, describe, is_array, lengths
+from .scaling import SCALING_DTYPE
 
 __all__ = ["Sequential", "Wired", "mlp"]
 
@@ -27,6 +28,8 @@ class Sequential:
         Width of the input.
     layers : sequence of Layer
         The layers, first to last.
+    feature_names : sequence of str, optional
+        What the input's features are called; files of a network keep them, and ``xpnet predict`` compares them.
 
     Attributes
     ----------
@@ -44,9 +47,16 @@ class Sequential:
         The fewest examples that all layers can train on.
     """
 
-    def __init__(self, in_features: int, layers: Sequence[Layer]) -> None:
+    def __init__(
+        self, in_features: int, layers: Sequence[Layer], feature_names: Sequence[str] | None = None
+    ) -> None:
         at_least_1("Sequential", "in_features", in_features)
         in_features = int(in_features)
+        names = None if feature_names is None else tuple(feature_names)
+        if names is not None and (len(set(names)) != in_features or len(names) != in_features or any(
+                not isinstance(name, str) for name in names)):
+            raise ValueError(f"Sequential: expected feature_names of {in_features} different strings, one for each "
+                             f"feature, got {str(list(names))[:200]}")
         for i, layer in enumerate(layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"Sequential: expected layers, got {layer!r} at place {i}; make it, like ReLU()")
@@ -56,6 +66,7 @@ class Sequential:
         if not any(layer.parameters for layer in layers):
             raise ValueError("Sequential: expected at least one layer with parameters, like Linear, got none")
         self.in_features: int = in_features
+        self.feature_names: tuple[str, ...] | None = names and tuple(str(name) for name in names)
         self.layers: tuple[Layer, ...] = tuple(layers)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.widths: list[int] = []  # of each layer's input
@@ -84,10 +95,25 @@ class Sequential:
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         # All follows from the layers; pickles of earlier versions lack what was derived from them since.
-        vars(self).update(vars(Sequential(state["in_features"], state["layers"])))
+        vars(self).update(vars(Sequential(state["in_features"], state["layers"], state.get("feature_names"))))
 
     def __repr__(self) -> str:
         return f"Sequential({self.in_features}, {list(self.layers)})"
+
+    def with_layers(self, layers: Sequence[Layer]) -> Sequential:
+        """Return a network of other layers for the same input.
+
+        Parameters
+        ----------
+        layers : sequence of Layer
+            The layers, first to last.
+
+        Returns
+        -------
+        Sequential
+            With the number and the names of the features of this one.
+        """
+        return Sequential(self.in_features, layers, self.feature_names)
 
     def bind(self, device: Device, dtype: str) -> Sequential:
         """Return the same network with its hyper-parameter arrays on ``device``.
@@ -104,7 +130,7 @@ class Sequential:
         Sequential
             The network itself, where it has no such arrays.
         """
-        return Sequential(self.in_features, [bind(layer, device, dtype, axes=2) for layer in self.layers])
+        return self.with_layers([bind(layer, device, dtype, axes=2) for layer in self.layers])
 
     def models(self) -> tuple[int, ...]:
         """Return the model axis that the layers' own hyper-parameters have, () for none.
@@ -161,7 +187,7 @@ class Sequential:
         device : Device
             Where.
         dtype : str
-            The dtype of all.
+            The dtype of all but the inputs, which are float64: see ``scaling``.
 
         Returns
         -------
@@ -177,7 +203,7 @@ class Sequential:
         return (
             Buffers(shaped, models, device, dtype, wide=first[0] if matrix else ""),
             Buffers([{s: self.shapes[s] for s in running}] if running else [], models, device, dtype),
-            Buffers([{s: self.shapes[s] for s in inputs}] if inputs else [], (), device, dtype),
+            Buffers([{s: self.shapes[s] for s in inputs}] if inputs else [], (), device, SCALING_DTYPE),
         )
 
     def initialize(self, arrays: Mapping[str, Array], seed: int | Sequence[int], device: Device, dtype: str) -> None:
@@ -280,7 +306,8 @@ class Sequential:
         dict
             What files hold of the layers.
         """
-        return {"in_features": self.in_features, "layers": [describe(layer) for layer in self.layers]}
+        named = {"feature_names": list(self.feature_names)} if self.feature_names else {}
+        return {"in_features": self.in_features, "layers": [describe(layer) for layer in self.layers], **named}
 
 
 class Wired:
@@ -300,6 +327,8 @@ class Wired:
         self._counts = [len(layer.parameters) for layer in network.layers]
         # The pass back may end at the first layer that has parameters.
         self._first = next((i for i, layer in enumerate(network.layers) if layer.parameters), 0)
+        # The input may be standardised in another dtype than the network's.
+        self._dtype = arrays[network.parameters[0]].dtype if network.scales_input and network.parameters else None
 
     def forward(
         self, x: Array, *, train: bool = False, noise: Mapping[str, Array] | None = None
@@ -314,6 +343,8 @@ class Wired:
                 drawn += 1
                 u = noise[f"noise{drawn}"]
             x, pull, batch = layer.forward(x, *arrays, train=train, noise=u)
+            if layer.scales_input and self._dtype and not is_complex(x):
+                x = namespace(x).astype(x, self._dtype, copy=False)
             pullbacks.append(pull)
             statistics += batch
 
@@ -346,6 +377,7 @@ def mlp(
     dropout: Any = 0.0,
     initializer: Initializer | None = None,
     standardize: bool = False,
+    feature_names: Sequence[str] | None = None,
 ) -> Sequential:
     """Make a multilayer perceptron: Linear, BatchNorm, ReLU, Dropout for each hidden layer, then Linear.
 
@@ -365,6 +397,8 @@ def mlp(
         Of the weight matrices, He by default.
     standardize : bool
         Begin with a layer that standardises the features with the training data's mean and deviation.
+    feature_names : sequence of str, optional
+        What the features are called.
 
     Returns
     -------
@@ -384,7 +418,7 @@ def mlp(
         layers.append(ReLU())
         if is_array(dropout) or dropout:
             layers.append(Dropout(dropout))
-    return Sequential(in_features, [*layers, Linear(out_features, weights)])
+    return Sequential(in_features, [*layers, Linear(out_features, weights)], feature_names)
 
 
 def to_float(x: Array, architecture: Sequential, dtype: Any) -> Array:

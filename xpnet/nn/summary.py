@@ -76,7 +76,8 @@ def summary(network: Sequential | Network) -> str:
     arrays = network.arrays
     size = sum(to_numpy(a).nbytes for a in arrays.values())
     many = f"{network.models[0]:,} models of this kind: " if network.models else ""
-    kinds = " and ".join(sorted({str(a.dtype).rpartition(".")[2] for a in arrays.values()}))
+    inputs = network.architecture.inputs  # which are float64 in any network
+    kinds = " and ".join(sorted({str(a.dtype).rpartition(".")[2] for name, a in arrays.items() if name not in inputs}))
     return f"{text}\n{many}{size:,} bytes of {kinds} on {network.device.name}"
 
 
@@ -108,10 +109,11 @@ def activation_statistics(network: Network, x: Array, *, train: bool = False) ->
     x = check_features(from_dlpack(x), architecture, device)
     xp, rows = device.xp, []
     with device.activate():
-        x = to_float(x, architecture, network.arrays[architecture.parameters[0]].dtype)
+        dtype = network.arrays[architecture.parameters[0]].dtype
+        x = to_float(x, architecture, dtype)
         for i, (layer, names) in enumerate(zip(architecture.layers, architecture._names, strict=True)):
             arrays = [network.arrays[name] for name in names]
-            x = layer.forward(x, *arrays, train=train and not layer.noisy)[0]
+            x = xp.astype(layer.forward(x, *arrays, train=train and not layer.noisy)[0], dtype, copy=False)
             zeros = xp.mean(xp.astype(x == 0, x.dtype), axis=(-2, -1))
             found = {"mean_abs": xp.mean(xp.abs(x), axis=(-2, -1)), "zeros": zeros}
             rows.append({"layer": i + 1, "type": type(layer).__name__,

@@ -19,6 +19,7 @@ from ..backend.blas import one_thread
 from ..files.locks import StaleLockWarning
 from ..nn.formats.safetensors import CheckpointError
 from ..nn.per_model import is_array
+from ..nn.scaling import compared_dtype
 from ..nn.sequential import Sequential
 from ..training.callbacks import Callback
 from ..training.checkpoints import Checkpoints, ResumeError, ResumeWarning, steps_in
@@ -142,7 +143,8 @@ def check(block: Block, trainers: Sequence[Trainer], measures: Sequence[str], un
         moments = {f"{slot}.{name}": of.shapes[name] for slot in trainer.optimizer.slots for name in of.parameters}
         wanted = {name: ((shape if name in of.inputs else (many, *shape)), trainer.dtype)
                   for name, shape in {**of.shapes, **moments}.items()}
-        if {name: (a.shape, a.dtype.name) for name, a in block.state.items()} != wanted:
+        if {name: (a.shape, compared_dtype(name, a, of.inputs, trainer.dtype))
+                for name, a in block.state.items()} != wanted:
             raise ValueError("its arrays are not the networks'")
     steps, losses = block.columns["step"], block.batch_loss
     shapes = {block.columns[name].shape for name in measures}

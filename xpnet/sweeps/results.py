@@ -357,8 +357,8 @@ class Sweep:
         chosen = self._going()[0] if member is None else member
         if not -len(self) <= chosen < len(self):
             raise IndexError(f"expected a member from 0 to {len(self) - 1}, got {chosen}")
-        architecture, trainer, state = self._trainers[chosen].architecture, self._trainers[chosen], self.states[chosen]
-        return Network(architecture, {name: self.device.asarray(state[name], trainer.dtype, copy=True)
+        architecture, state = self._trainers[chosen].architecture, self.states[chosen]
+        return Network(architecture, {name: self.device.asarray(state[name], copy=True)
                                       for name in architecture.shapes})
 
     def ensemble(self, members: Sequence[int] | None = None) -> Ensemble:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..backend import Array, Device, assign, holds, namespace, take
 from ..nn.layers import Standardize, batch_total
 from ..nn.network import blocks
+from ..nn.scaling import working_scaling
 
 __all__ = ["Rows", "gather", "moments"]
 
@@ -16,12 +17,12 @@ def gather(x: Array, rows: slice, only: Array | None) -> Array:
     return x[rows, :] if only is None else take(x, only[rows], None)
 
 
-def moments(x: Array, device: Device, dtype: str, only: Array | None = None) -> tuple[Array, Array]:
-    """Return each feature's mean and 1 / standard deviation (1 where it does not vary), as ``dtype``.
+def moments(x: Array, device: Device, only: Array | None = None) -> tuple[Array, Array]:
+    """Return each feature's mean and 1 / standard deviation (1 where it does not vary), in float64.
 
     They are those of the rows whose indices are ``only``, or of all.
 
-    In one pass and in float64, block by block, so that integers stay as they are and a file is read once: Chan, Golub
+    In one pass, block by block, so that integers stay as they are and a file is read once: Chan, Golub
     and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1982.
     """
     xp, n = device.xp, (x if only is None else only).shape[0]
@@ -38,9 +39,7 @@ def moments(x: Array, device: Device, dtype: str, only: Array | None = None) -> 
     var = squares / n
     # Rounding leaves a constant feature a deviation of about eps * mean: it counts as none.
     varies = var > (xp.finfo(xp.float64).eps * n * mean) ** 2
-    inverse = 1.0 / xp.sqrt(xp.where(varies, var, 1.0))
-    kind = getattr(xp, dtype)
-    return xp.astype(mean, kind), xp.astype(inverse, kind)
+    return mean, 1.0 / xp.sqrt(xp.where(varies, var, 1.0))
 
 
 class Rows:
@@ -65,11 +64,12 @@ class Rows:
     def __init__(
         self, x: Array, size: int, device: Device, dtype: str, scaling: tuple[Array, Array] | None = None
     ) -> None:
-        self._x, self._scaling = x, scaling
         self._room = device.empty((size, x.shape[1]), dtype)
+        self._x, self._scaling = x, scaling and working_scaling(x, *scaling, self._room.dtype)
         self._beside: Array | None = None
         # Numbers of which the dtype would round away what is behind a large offset are standardised before.
-        self._before = scaling is not None and not holds(self._room, x)
+        self._before = self._scaling is not None and not (
+            holds(self._room, x) and self._scaling[0].dtype == self._room.dtype)
         self._views: dict[int, tuple[Array, ...]] = {}
 
     def __enter__(self) -> Rows:

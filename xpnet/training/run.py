@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..backend import Array, Device
+from ..backend import Array, Device, assign
 from ..nn.losses import Loss
 from ..nn.network import Network
 from ..nn.sequential import Sequential
@@ -54,7 +54,7 @@ class Run:
         self.run_state = RunState()
         if state.arrays:
             self.start(self.device or Device())
-        self.run_state.load(state, self.device or Device(), self.dtype)
+        self.run_state.load(state, self.device or Device())
 
     @property
     def step(self) -> int:
@@ -177,7 +177,7 @@ class Run:
         here = self.network.device
         with here.activate():
             for name, array in self.state().items():
-                array[...] = here.asarray(state[name], self.dtype)
+                assign(array, here.asarray(state[name]))
         self.run_state.step, self.run_state.finite_arrays = step, {}
 
     def stop(self) -> None:

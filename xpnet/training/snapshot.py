@@ -21,6 +21,7 @@ from ..backend import Array, Device, namespace, to_numpy
 from ..files.storage import DamagedError, read_directory, read_json
 from ..nn.formats.safetensors import CheckpointError, blas_in_use, pack, plain, readable, unpack
 from ..nn.network import blocks
+from ..nn.scaling import compared_dtype
 from .callback import Callback
 from .history import History
 from .state import RunState
@@ -193,7 +194,9 @@ def restore(snapshot: Snapshot, trainer: Trainer) -> None:
         trainer.start(trainer.device or Device())
     expected = {name: (tuple(a.shape), trainer.dtype) for name, a in trainer.state().items()}
     for kind in {"state", *({"kept"} & trees.keys())}:
-        if wrong := compared({name: (a.shape, a.dtype.name) for name, a in trees.get(kind, {}).items()}, expected):
+        found = {name: (a.shape, compared_dtype(name, a, trainer.architecture.inputs, trainer.dtype))
+                 for name, a in trees.get(kind, {}).items()}
+        if wrong := compared(found, expected):
             raise CheckpointError(f"the checkpoint at update {snapshot.step} has other arrays: {'; '.join(wrong)}")
     saved: list[tuple[int, dict[str, Any]]] = list(enumerate(told["callbacks"]))
     for callback in _stateful(trainer):
@@ -205,7 +208,7 @@ def restore(snapshot: Snapshot, trainer: Trainer) -> None:
             except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
                 raise CheckpointError(f"the checkpoint at update {snapshot.step} has a wrong state of "
                                       f"{entry['type']}: {error}") from error
-    trainer.run_state.load(run_state(snapshot), trainer.network.device, trainer.dtype)
+    trainer.run_state.load(run_state(snapshot), trainer.network.device)
     trainer.device = before
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..backend import Array, Device
+from ..backend import Array, Device, assign
 from .history import History
 
 __all__ = ["Origin", "RunState"]
@@ -84,16 +84,16 @@ class RunState:
         """Return this state with copies of the live arrays, which later updates do not change."""
         return replace(self, arrays={name: device.asarray(a, copy=True) for name, a in self.arrays.items()})
 
-    def load(self, other: RunState, device: Device, dtype: str) -> None:
+    def load(self, other: RunState, device: Device) -> None:
         """Take over another state, whose arrays may be of any library, and write its arrays into the live ones."""
         with device.activate():
             for name, array in self.arrays.items():
-                array[...] = device.asarray(other.arrays[name], dtype)
-        finite = {name: device.asarray(a, dtype, copy=True) for name, a in other.finite_arrays.items()}
+                assign(array, device.asarray(other.arrays[name]))
+        finite = {name: device.asarray(a, copy=True) for name, a in other.finite_arrays.items()}
         vars(self).update({**vars(other), "arrays": self.arrays, "finite_arrays": finite})
 
     def go_back(self) -> None:
         """Return to the last finite state; the history stays as it is."""
         for name, array in self.arrays.items():
-            array[...] = self.finite_arrays[name]
+            assign(array, self.finite_arrays[name])
         self.step = self.finite_step

@@ -87,7 +87,7 @@ class Learner:
         self.arrays: dict[str, Array] = {**self.parameters.views, **self.running.views, **inputs.views}
         network.initialize(self.arrays, seed, device, dtype)
         if x is not None and inputs.views:
-            for name, value in zip(network.inputs, moments(x, device, dtype, only), strict=True):
+            for name, value in zip(network.inputs, moments(x, device, only), strict=True):
                 self.arrays[name][...] = value
         scaling: Any = tuple(self.arrays[name] for name in network.inputs)
         self.scaling: tuple[Array, Array] | None = scaling or None

@@ -162,7 +162,7 @@ class Trainer(Run):
             raise ValueError("stack: expected trainers of one model each that differ in l2, seed, and the numbers of "
                              "their layers, optimiser and schedule only; train the others apart")
         rows = zip(*[t.architecture.layers for t in trainers], strict=True)
-        architecture = Sequential(first.architecture.in_features, [stack(row) for row in rows])
+        architecture = first.architecture.with_layers([stack(row) for row in rows])
         common = {**first.options, "optimizer": stack([t.optimizer for t in trainers]),
                   "schedule": stack([t.options["schedule"] for t in trainers]),
                   "seed": [t.seed for t in trainers], "l2": [t.l2 for t in trainers],
@@ -242,7 +242,7 @@ class Trainer(Run):
         elif self.network.device != device:
             before = replace(self.run_state)
             self.start(device)
-            self.run_state.load(before, device, self.dtype)
+            self.run_state.load(before, device)
         self.device = device
 
     def _ended_before(self, device: Device) -> bool:

@@ -1,11 +1,10 @@
-"""Conversions: what comes back is what went, and other libraries predict the same."""
+"""Conversions: what comes back is what went, and torch predicts the same."""
 
 from __future__ import annotations
 
 import io
 import itertools
 import json
-import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,41 +14,15 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from architectures import ARCHITECTURES, Square, trained
 from helpers import assert_close, assert_same, blobs, draw
 
 from xpnet import Network, Normal, Sequential, Trainer
 from xpnet import mlp as make
 from xpnet.backend import Device, from_dlpack, to_numpy
 from xpnet.nn.formats.convert import fold, save_npz, to_torch
-from xpnet.nn.formats.onnx import to_onnx
 from xpnet.nn.formats.safetensors import CheckpointError
 from xpnet.nn.layers import BatchNorm, Dropout, Layer, LeakyReLU, Linear, ReLU, Standardize, Tanh
-
-ARCHITECTURES = {
-    "linear": Sequential(6, [Linear(3)]),
-    "plain": make(6, [5, 4], 3),
-    "batch norm": make(6, [5, 4], 3, batch_norm=True),
-    "everything": make(6, [5, 4], 3, batch_norm=True, dropout=0.3, standardize=True),
-    "other activations": Sequential(6, [Linear(5), Tanh(), Linear(4), LeakyReLU(0.2), Linear(3)]),
-    "batch norm first and last": Sequential(6, [BatchNorm(eps=1e-3), Linear(4), ReLU(), BatchNorm(0.5), Linear(3),
-                                                BatchNorm()]),
-}
-
-
-class Square(Layer):
-    """A layer that nobody else knows."""
-
-    def forward(self, x: Any, *arrays: Any, train: bool = False, noise: Any = None) -> Any:
-        """Return x squared."""
-        return x * x, None, ()
-
-
-def trained(architecture: Sequential, device: Device | None = None, dtype: str = "float32", **options: Any) -> Network:
-    """Train a little, so that no array is at its initial value."""
-    trainer = Trainer(architecture, batch_size=16, schedule=0.05, dtype=dtype, **options)
-    trainer.fit(*blobs(device or Device(), 48), steps=9)
-    return trainer.network
-
 
 # npz ----------------------------------------------------------------------------------------------------------------
 
@@ -210,6 +183,41 @@ def test_folding_several_models_is_folding_each(device: Device) -> None:
         assert_same(folded.member(m).arrays, fold(network.member(m)).arrays)
 
 
+CONVERSIONS: dict[str, Any] = {
+    "fold": lambda network: network.fold().arrays,
+    "member": lambda network: network.member(0).arrays,
+    "to_torch": lambda network: network.to_torch(),
+    "from_torch": lambda network: Network.from_torch(
+        Sequential(6, [Linear(5), ReLU(), Linear(3)]), {
+            "0.weight": network.arrays["W1"].T, "0.bias": network.arrays["b1"], "1.weight": network.arrays["W3"].T,
+            "1.bias": network.arrays["b3"]}).arrays,
+}
+
+
+@pytest.mark.parametrize("conversion", CONVERSIONS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_what_is_made_of_a_live_network_is_a_copy(device: Device, name: str, conversion: str) -> None:
+    """In part views, it would be another network after each update."""
+    architecture = make(6, [5, 5], 3, batch_norm=True) if conversion == "from_torch" else ARCHITECTURES[name]
+    trainer = Trainer(architecture, batch_size=16, schedule=0.05)
+    trainer.fit(*blobs(device, 48), steps=9)
+    made = CONVERSIONS[conversion](trainer.network)
+    before = {key: np.array(to_numpy(a)) for key, a in made.items()}
+    trainer.fit(*blobs(device, 48), steps=18)
+    for array in trainer.arrays.values():  # also those that training leaves alone
+        array[...] = array + 1.0
+    assert_same(made, before)
+
+
+def test_what_is_changed_in_a_conversion_does_not_reach_the_network(device: Device) -> None:
+    network = trained(ARCHITECTURES["everything"], device)
+    before = {key: np.array(to_numpy(a)) for key, a in network.arrays.items()}
+    for made in (network.fold().arrays, network.to_torch()):
+        for array in made.values():
+            array[...] = 7
+    assert_same(network.arrays, before)
+
+
 # torch --------------------------------------------------------------------------------------------------------------
 
 
@@ -273,17 +281,6 @@ def test_we_predict_the_same_with_the_weights_of_torch(name: str) -> None:
     assert_same(network.arrays["W1" if "W1" in network.arrays else "gamma1"], before)  # a copy
 
 
-def test_modules_are_matched_in_order_whatever_they_are_called() -> None:
-    network = trained(make(6, [4], 3))
-    renamed = {{"0": "encoder.first", "2": "head"}[key.split(".")[0]] + "." + key.split(".")[1]: a
-               for key, a in to_torch(network).items()}
-    assert_same(Network.from_torch(network.architecture, renamed).arrays, network.arrays)
-    bare = {key: a for key, a in to_torch(network).items() if key != "2.bias"}
-    assert_same(Network.from_torch(network.architecture, bare).arrays, {**network.arrays, "b2": np.zeros(3, "float32")})
-    one = {"weight": np.ones((3, 6)), "bias": np.ones(3)}
-    assert Network.from_torch(Sequential(6, [Linear(3)]), one).arrays["W1"].shape == (6, 3)
-
-
 def test_states_that_do_not_fit_are_refused() -> None:
     network = trained(make(6, [5], 3, batch_norm=True))
     state = network.to_torch()
@@ -311,86 +308,6 @@ def test_what_torch_does_not_know_is_refused() -> None:
     odd = Sequential(6, [Standardize(), BatchNorm(), Linear(3)])
     with pytest.raises(TypeError, match="expected a Linear after Standardize, to fold it into, got BatchNorm"):
         to_torch(trained(odd))
-
-
-# ONNX ---------------------------------------------------------------------------------------------------------------
-
-
-def onnx() -> Any:
-    return pytest.importorskip("onnx", reason="onnx is not installed")
-
-
-def run_onnx(model: Any, x: Any) -> Any:
-    """Return what onnxruntime makes of an input."""
-    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    content = model if isinstance(model, bytes) else model.SerializeToString()
-    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": x})[0]
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_onnxruntime_predicts_the_same(device: Device, name: str, dtype: str) -> None:
-    onnx()
-    network = trained(ARCHITECTURES[name], device, dtype)
-    model = network.to_onnx()
-    for n in (1, 50):
-        x = np.array(to_numpy(draw(Device(), "x", (n, 6), dtype)))
-        outputs = run_onnx(model, x)
-        assert outputs.dtype == dtype
-        assert_close(outputs, network(device.asarray(x)), 1e-5 if dtype == "float32" else 1e-13)
-
-
-def test_onnx_folds_running_statistics_and_leaves_dropout_out() -> None:
-    onnx()
-    operations = [node.op_type for node in to_onnx(trained(ARCHITECTURES["everything"])).graph.node]
-    assert operations == ["Sub", "Mul", "Gemm", "Relu", "Gemm", "Relu", "Gemm", "Identity"]
-    operations = [node.op_type for node in to_onnx(trained(ARCHITECTURES["batch norm first and last"])).graph.node]
-    assert operations == ["Sub", "Mul", "Add", "Gemm", "Relu", "Sub", "Mul", "Add", "Gemm", "Identity"]
-
-
-@pytest.mark.parametrize("standardize", [True, False])
-def test_onnx_takes_pixels(standardize: bool) -> None:
-    onnx()
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 12), dtype=np.uint8)
-    trainer = Trainer(make(12, [8], 3, batch_norm=True, standardize=standardize), batch_size=10)
-    trainer.fit(pixels, np.arange(40) % 3, steps=5)
-    model = to_onnx(trainer.network, input_dtype="uint8")
-    assert model.graph.node[0].op_type == "Cast"
-    assert_close(run_onnx(model, pixels), trainer.network(pixels), 1e-5)
-    with pytest.raises(ValueError, match="expected input_dtype uint8, float32, float64, got 'int8'"):
-        to_onnx(trainer.network, input_dtype="int8")
-
-
-def test_onnx_gives_probabilities_and_writes_a_file(tmp_path: Path) -> None:
-    onnx()
-    network = trained(ARCHITECTURES["everything"])
-    model = network.to_onnx(tmp_path / "network.onnx", softmax=True)
-    content = (tmp_path / "network.onnx").read_bytes()
-    assert content == model.SerializeToString(deterministic=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["network.onnx"]
-    assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["x", "probabilities"]
-    x = to_numpy(draw(Device(), "x", (50, 6), "float32"))
-    assert_close(run_onnx(content, x), network.predict_proba(x), 1e-5)
-    with pytest.raises(FileNotFoundError, match="no directory"):
-        to_onnx(network, tmp_path / "missing" / "n.onnx")
-
-
-def test_what_onnx_does_not_know_is_refused() -> None:
-    onnx()
-    arrays = {name: np.ones(shape) for name, shape in Sequential(6, [Linear(3)]).shapes.items()}
-    with pytest.raises(TypeError, match=r"to_onnx: .*Square"):
-        to_onnx(Network(Sequential(6, [Linear(3), Square()]), arrays))
-    with pytest.raises(ValueError, match="to_onnx: expected one network, got 2 models"):
-        to_onnx(trained(make(6, [4], 3), seed=[1, 2]))
-
-
-def test_without_onnx_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ImportError, match=r"pip install 'xpnet\[onnx\]'"):
-        to_onnx(trained(make(6, [4], 3)))
 
 
 # DLPack -------------------------------------------------------------------------------------------------------------

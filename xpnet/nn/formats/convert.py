@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -25,13 +25,16 @@ from numpy.typing import NDArray
 from ...backend import Device, to_numpy
 from ..layers import BatchNorm, Dropout, Layer, LeakyReLU, Linear, ReLU, Standardize, Tanh
 from ..sequential import Sequential
+from .dtypes import as_supported
 from .safetensors import CheckpointError, architecture_from
+from .state_dict import TORCH_NAMES
 
 if TYPE_CHECKING:
     from ..network import Network
 
 __all__ = ["fold", "save_npz", "to_torch"]
 
+_LOST = 1e-6  # standard deviations of a feature that folding its standardisation into a Linear may lose
 _ARCHITECTURE = "architecture"  # the entry of an npz file that holds the layers, as JSON
 
 
@@ -80,14 +83,15 @@ def load_npz(
             missing = [name for name in architecture.shapes if name not in file]
             if missing:
                 raise CheckpointError(f"{path}: lacks {', '.join(missing)}; it has {', '.join(file) or 'nothing'}")
-            return make(architecture, {name: here.asarray(file[name], copy=True) for name in architecture.shapes})
+            return make(architecture, {name: here.asarray(as_supported(name, file[name]), copy=True)
+                                       for name in architecture.shapes})
     except CheckpointError:
         raise
     except Exception as error:  # zipfile, zlib, tokenize, struct: whatever a damaged file brings up
         raise CheckpointError(f"{path}: not a network ({error})") from error
 
 
-def to_torch(network: Network) -> dict[str, NDArray[Any]]:
+def to_torch(network: Network, dtype: str | None = None) -> dict[str, NDArray[Any]]:
     """Return the state dict of the torch ``Sequential`` with the same layers, as NumPy arrays.
 
     ``module.load_state_dict({name: torch.from_numpy(a) for name, a in to_torch(network).items()})`` loads it into
@@ -98,74 +102,61 @@ def to_torch(network: Network) -> dict[str, NDArray[Any]]:
     ----------
     network : Network
         A single network.
+    dtype : {"float32", "float64"}, optional
+        Of the arrays, by default the network's. float64 is for ``module.double()``.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        ``0.weight`` (out, in), ``0.bias`` (out,), ``1.weight``, ``1.bias``, ``1.running_mean``,
-        ``1.running_var`` (all (out,)) and ``1.num_batches_tracked`` (int64, 0), ...
+        Copies, which do not follow the network if it is trained on: ``0.weight`` (out, in), ``0.bias`` (out,),
+        ``1.weight``, ``1.bias``, ``1.running_mean``, ``1.running_var`` (all (out,)) and ``1.num_batches_tracked``
+        (int64, 0), ...
 
     Raises
     ------
     ValueError
-        If the network is several models.
+        If the network is several models, or standardises features from a mean so large beside their deviation that
+        a Linear of this dtype would round it away.
     TypeError
         If it has a layer that torch does not know.
     """
-    network = folded(single(network, "to_torch"), batch_norm=False, standardize=True, keep=(Dropout,))
+    if dtype not in (None, "float32", "float64"):
+        raise ValueError(f"to_torch: expected dtype 'float32' or 'float64', got {dtype!r}")
+    network = single(network, "to_torch")
+    kind = np.dtype(dtype or to_numpy(network.arrays[network.architecture.parameters[0]]).dtype)
+    network = type(network)(network.architecture, {
+        name: network.device.asarray(a, None if name in network.architecture.inputs else kind.name)
+        for name, a in network.arrays.items()})
+    if network.architecture.inputs:
+        offset, scale = (to_numpy(network.arrays[name]) for name in network.architecture.inputs)
+        _check_folding(offset, scale, kind)
+    network = folded(network, batch_norm=False, standardize=True, keep=(Dropout,))
     state: dict[str, NDArray[Any]] = {}
     for i, (layer, own) in enumerate(hosted(network)):
         if isinstance(layer, Linear):
             state |= {f"{i}.weight": np.array(own[0].T, order="C"), f"{i}.bias": own[1]}
         elif isinstance(layer, BatchNorm):
-            state |= {f"{i}.{name}": a for name, a in zip(_TORCH, own, strict=True)}
+            state |= {f"{i}.{name}": a for name, a in zip(TORCH_NAMES, own, strict=True)}
             state[f"{i}.num_batches_tracked"] = np.asarray(0, np.int64)
         elif not isinstance(layer, Dropout | LeakyReLU | ReLU | Tanh):
             raise TypeError(f"to_torch: layer {i} is {layer!r}, which torch.nn has no counterpart for")
     return state
 
 
-_TORCH = ("weight", "bias", "running_mean", "running_var")
+def _check_folding(offset: NDArray[Any], scale: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """See that a Linear with the offset in its bias is as good as one behind the standardisation.
 
-
-def from_torch(
-    make: Callable[[Sequential, dict[str, Any]], Network], architecture: Sequential, state: Mapping[str, Any],
-    device: str | Device = "cpu",
-) -> Network:
-    """Find the arrays of a torch module's state dict, and make a network of them: see ``Network.from_torch``."""
-    here = Device(device) if isinstance(device, str) else device
-    modules: dict[str, dict[str, NDArray[Any]]] = {}
-    for key, value in state.items():
-        prefix, _, name = key.rpartition(".")
-        modules.setdefault(prefix, {})[name] = to_numpy(value)
-    owners = [(layer, names) for layer, names in zip(architecture.layers, architecture._names, strict=True)
-              if names and not isinstance(layer, Standardize)]
-    if len(owners) != len(modules):
-        kinds = ", ".join(type(layer).__name__ for layer, _ in owners)
-        raise ValueError(f"from_torch: expected {len(owners)} modules with arrays, one for each of {kinds}, got "
-                         f"{', '.join(modules) or 'none'}")
-    arrays: dict[str, NDArray[Any]] = {}
-    for (layer, names), (prefix, own) in zip(owners, modules.items(), strict=True):
-        if not isinstance(layer, Linear | BatchNorm):
-            raise TypeError(f"from_torch: {layer!r} has arrays that torch has no names for")
-        batch_norm = isinstance(layer, BatchNorm)
-        needed = _TORCH if batch_norm else _TORCH[:1]
-        if not set(needed) <= set(own) <= {*needed, "bias", "num_batches_tracked"}:
-            raise ValueError(f"from_torch: expected {', '.join(needed)} of {prefix or 'the module'} for "
-                             f"{type(layer).__name__}, got {', '.join(own)}")
-        weight = own["weight"] if batch_norm else own["weight"].T
-        found = [weight, own.get("bias", np.zeros(weight.shape[-1:], weight.dtype)), *(own[n] for n in needed[2:])]
-        for name, a in zip(names, found, strict=True):
-            if a.shape != architecture.shapes[name]:
-                raise ValueError(f"from_torch: {prefix}: expected shape {architecture.shapes[name]} for {name}, got "
-                                 f"{a.shape}{'' if batch_norm else ' (transposed)'}")
-            arrays[name] = a
-    dtype = arrays[architecture.parameters[0]].dtype
-    for layer, names in zip(architecture.layers, architecture._names, strict=True):
-        if isinstance(layer, Standardize):
-            arrays |= {name: np.full(architecture.shapes[name], layer.initial(own), dtype)
-                       for name, own in zip(names, layer.statistics, strict=True)}
-    return make(architecture, {name: here.asarray(np.array(a, order="C")) for name, a in arrays.items()})
+    Its product and its bias then are as large as the mean in standard deviations, and cancel but for their rounding.
+    """
+    lost = abs(offset * scale) * float(np.finfo(dtype).eps) / 2
+    i = int(lost.argmax())
+    if lost[i] > _LOST:
+        remedy = ("use to_torch(dtype='float64') for a module.double()" if dtype == np.float32 else
+                  "subtract a constant near the mean from this feature before training")
+        raise ValueError(
+            f"to_torch: feature {i} has the mean {offset[i]:g} and the standard deviation {1 / scale[i]:g}; a Linear "
+            f"in {dtype} that standardises it is off by up to {lost[i]:.0e} deviations, expected at most {_LOST:g}: "
+            f"{remedy}")
 
 
 def fold(network: Network) -> Network:
@@ -182,7 +173,7 @@ def fold(network: Network) -> Network:
     Returns
     -------
     Network
-        For prediction; trained on, it is another network.
+        For prediction, with copies of all arrays: it stays as it is if the original is trained on.
     """
     return folded(network)
 
@@ -203,7 +194,7 @@ def folded(
             raise TypeError(f"expected a Linear after Standardize, to fold it into, got {layer!r}")
         if before:
             (offset, scale), (W, b) = before, own
-            wide = scale[:, None] * W
+            wide = scale[:, None] * W.astype(np.float64)
             own = [wide.astype(W.dtype), (b - (offset @ wide)).astype(b.dtype)]
             before = []
         if isinstance(layer, BatchNorm) and batch_norm and layers and isinstance(layers[-1], Linear):
@@ -213,7 +204,7 @@ def folded(
             continue
         layers.append(layer)
         arrays.append(own)
-    architecture = Sequential(network.architecture.in_features, layers)
+    architecture = network.architecture.with_layers(layers)
     named = {name: network.device.asarray(np.ascontiguousarray(a)) for names, own in zip(
         architecture._names, arrays, strict=True) for name, a in zip(names, own, strict=True)}
     return type(network)(architecture, named)
@@ -228,8 +219,11 @@ def single(network: Network, owner: str) -> Network:
 
 
 def hosted(network: Network) -> list[tuple[Layer, list[NDArray[Any]]]]:
-    """Return each layer with its arrays on the host, parameters first."""
-    return [(layer, [to_numpy(network.arrays[name]) for name in names])
+    """Return each layer with copies of its arrays on the host, parameters first.
+
+    Views would change as a live network is trained on, and part of what is made of them is copied anyway.
+    """
+    return [(layer, [np.array(to_numpy(network.arrays[name]), order="C") for name in names])
             for layer, names in zip(network.architecture.layers, network.architecture._names, strict=True)]
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...backend import to_numpy
 from ..layers import BatchNorm, LeakyReLU, Linear, ReLU, Standardize, Tanh
+from ..scaling import SCALING_DTYPE, rounds_away, working_scaling
 from .convert import folded, hosted, single, write_file
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def to_onnx(
     """Return a network as an ONNX model for prediction, and write it to a file where one is named.
 
     Batch norm with its running statistics is folded into the Linear before it, dropout is left out, Standardize
-    becomes Sub and Mul. The input is ``x`` (n, in_features), the output ``logits`` or ``probabilities``
-    (n, out_features), of the network's dtype; n is free.
+    becomes Sub and Mul, in float64 if the network's dtype would round the offset away. The input is ``x``
+    (n, in_features), the output ``logits`` or ``probabilities`` (n, out_features), of the network's dtype; n is free.
 
     Parameters
     ----------
@@ -34,7 +35,8 @@ def to_onnx(
     path : path, optional
         The file; it is whole or not there.
     input_dtype : {"uint8", "float32", "float64"}, optional
-        What x will be, by default the network's dtype; uint8 is for pixels as they are.
+        The dtype of x, by default the network's, or float64 if the network standardises features whose offset its
+        dtype would round away, and so the features themselves. uint8 is for pixels as they are.
     softmax : bool
         End with the classes' probabilities.
 
@@ -60,7 +62,11 @@ def to_onnx(
     network = folded(single(network, "to_onnx"))
     dtype = to_numpy(network.arrays[network.architecture.parameters[0]]).dtype.name
     kinds = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
+    first = network.architecture.inputs
     given = input_dtype or dtype
+    if first and not input_dtype:
+        offset, scale = (to_numpy(network.arrays[name]) for name in first)
+        given = SCALING_DTYPE if rounds_away(offset, scale, np.dtype(dtype)) else dtype
     if given not in kinds:
         raise ValueError(f"to_onnx: expected input_dtype {', '.join(kinds)}, got {input_dtype!r}")
     nodes: list[Any] = []
@@ -75,8 +81,12 @@ def to_onnx(
         nodes.append(helper.make_node(operation, [value, *names], [f"y{len(nodes)}"], **attributes))
         value = f"y{len(nodes) - 1}"
 
-    if given != dtype:
-        add("Cast", to=kinds[dtype])
+    def cast(before: str, after: str) -> None:
+        if before != after:
+            add("Cast", to=kinds[after])
+
+    if not first:
+        cast(given, dtype)
     for layer, own in hosted(network):
         if isinstance(layer, Linear):
             add("Gemm", *own)
@@ -86,8 +96,12 @@ def to_onnx(
             add("Mul", (gamma / np.sqrt(np.asarray(var, np.float64) + layer.eps)).astype(dtype))
             add("Add", beta)
         elif isinstance(layer, Standardize):
+            offset, scale = own
+            own = list(working_scaling(np.empty((0, 0), given), offset, scale, np.dtype(dtype)))
+            cast(given, own[0].dtype.name)
             add("Sub", own[0])
             add("Mul", own[1])
+            cast(own[0].dtype.name, dtype)
         elif isinstance(layer, ReLU):
             add("Relu")
         elif isinstance(layer, LeakyReLU):

@@ -122,7 +122,7 @@ def architecture_from(config: Any) -> Sequential:
             return known[value["type"]](**fields)
         return value
 
-    return Sequential(config["in_features"], [make(layer) for layer in config["layers"]])
+    return Sequential(config["in_features"], [make(layer) for layer in config["layers"]], config.get("feature_names"))
 
 
 def plain(value: Any) -> Any:
