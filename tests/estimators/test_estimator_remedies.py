@@ -27,7 +27,7 @@ from xpnet import (
     mlp,
 )
 from xpnet.backend import Device
-from xpnet.estimators.conventions import ConvergenceWarning, NotFittedError, of_sklearn
+from xpnet.estimators.conventions import ConvergenceWarning, of_sklearn
 
 X, Y = blobs(Device(), 60)
 MODEL: dict[str, Any] = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0, "batch_size": 20}
@@ -99,7 +99,7 @@ def frame(change: Callable[[Any], Any] = lambda columns: columns) -> Any:
 
 
 ESTIMATORS: dict[str, Remedy] = {
-    "not fitted": Remedy(of_sklearn(NotFittedError), "Call 'fit' with appropriate arguments",
+    "not fitted": Remedy(ValueError, "Call 'fit' with appropriate arguments",
                          lambda: classifier().predict(X), lambda: classifier().fit(X, Y).predict(X)),
     "divergence": Remedy(DivergenceError, "lower learning_rate_init", lambda: regressor(learning_rate_init=1e30),
                          lambda: regressor(learning_rate_init=1e-3)),
