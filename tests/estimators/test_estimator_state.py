@@ -90,6 +90,15 @@ def test_a_search_that_fails_changes_nothing(make: Any, failure: str, fitted: bo
 
 
 @both_kinds
+def test_a_search_keeps_nothing_of_the_search_before(make: Any) -> None:
+    x, y = blobs(Device(), 60)
+    search = GridSearch(make(), {"l2": [0.0, 0.1]}, cv=2).fit(x, y)
+    names = {name for name in vars(search) if name.endswith("_")}
+    search.set_params(refit=False).fit(x, y)
+    assert names - {name for name in vars(search) if name.endswith("_")} == {"best_estimator_", "refit_time_"}
+
+
+@both_kinds
 @all_entrances
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
 def test_divergence_is_a_value_error_that_names_own_parameters(make: Any, params: Any, train: Any) -> None:

@@ -169,7 +169,7 @@ class MLP(Estimator):
             data, held_out = self._split(p, x, y)
             self._check_scaling(p, data[1].shape[0], fresh)
             trainer = self._trainer(p, x, outputs, before.get("network_"))
-            trainer.start(Device.of(x), x, data[2])
+            trainer.start(Device.of(x), x if fresh else None, data[2])
             if before:
                 self._continue(trainer, before)
             out = train(trainer, data, held_out, epochs=epochs, tol=p["tol"], patience=p["n_iter_no_change"],
@@ -193,10 +193,10 @@ class MLP(Estimator):
         self._scaled_by = n
 
     def _continue(self, trainer: Trainer, before: Mapping[str, Any]) -> None:
-        """Put a trainer into the state that training ended in."""
+        """Put a trainer into the state that the network was kept in."""
         known, state = {**before["network_"].arrays, **before["_slots"]}, trainer.state()
         missing = sorted({name.partition(".")[0] for name in state.keys() - known.keys()})
-        if missing and before["n_iter_"]:  # no pass was made with a network of from_network's
+        if missing and (before["n_iter_"] or before["_slots"]):  # a network of from_network's has neither
             raise ValueError(f"solver: expected one that continues from where the last one ended, got {self.solver!r}, "
                              f"which needs its {' and '.join(missing)}: keep the solver, or set warm_start=False and "
                              "call fit to train a new network")

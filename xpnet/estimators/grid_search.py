@@ -118,7 +118,8 @@ class GridSearch(Estimator):
         if self.error_score != "raise" and not isinstance(self.error_score, Real):
             raise TypeError(f"error_score: expected a number or 'raise', got {self.error_score!r}")
         with self.unchanged_by_errors():
-            vars(self).pop("best_estimator_", None)
+            for name in [name for name in vars(self) if name.endswith("_")]:  # refit may have been on before
+                delattr(self, name)
             self._search(X, y)
         return self
 
