@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._version import __version__
-from ..backend import Array, Device, from_dlpack
+from ..backend import Array, Device
+from ..datasets.admission import admit
 from ..nn.per_model import check_range, is_array
 from ..training.batches import batches_per_epoch
 from ..training.history import measured
@@ -69,8 +70,10 @@ def checked_data(x: Array, y: Array, validation: Any) -> Data:
     """See that features and labels are arrays, and that there are some; ``Trainer.fit`` looks into them."""
     if not (validation is None or (isinstance(validation, Sequence) and len(validation) == 2)):
         raise TypeError("sweep: expected validation=(features, labels)")
-    held_out = (from_dlpack(validation[0]), from_dlpack(validation[1])) if validation else None
-    data = Data(from_dlpack(x), from_dlpack(y), held_out)
+    held_out = None
+    if validation:
+        held_out = admit(validation[0], "validation features"), admit(validation[1], "validation labels", real=False)
+    data = Data(admit(x, "features"), admit(y, "labels", real=False), held_out)
     if not data.y.ndim or not data.y.shape[0]:
         raise ValueError(f"sweep: expected labels (n,) with n at least 1, got shape {tuple(data.y.shape)}")
     return data

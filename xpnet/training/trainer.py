@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..backend import Array, Device, check_same_device, from_dlpack
+from ..backend import Array, Device, check_same_device
+from ..datasets.admission import admit, check_finite
+from ..nn.examples import check_examples
 from ..nn.losses import Loss, SoftmaxCrossEntropy
 from ..nn.per_model import describe, hosted, is_array, signature, stack
 from ..nn.sequential import Sequential
@@ -15,7 +17,7 @@ from .batches import Batches
 from .callback import Callback
 from .checkpoints import confirm, resume
 from .divergence import DivergenceError
-from .evaluation import check_examples, evaluate
+from .evaluation import evaluate
 from .history import History
 from .loop import Loop, notifying
 from .optimizers import SGD, Optimizer
@@ -206,11 +208,14 @@ class Trainer(Run):
             then as it was when last evaluated.
         """
         check_length(steps, epochs, evaluate_every, train_sample, validation)
-        device = self.device or check_same_device(x=from_dlpack(x), y=from_dlpack(y))
+        device = self.device or check_same_device(x=admit(x, "features"), y=admit(y, "labels", real=False))
         x, y = self._checked(x, y, device)
         held_out = self._checked(*validation, device, "validation ") if validation else None
         with device.activate(), device.watched():
             self._place(device, x)
+            if held_out and self.learner.scaling:  # which was not known when the data were checked
+                check_finite(held_out[0], "validation features", dtype=getattr(device.xp, self.dtype),
+                             scaling=self.learner.scaling)
             batches = self.batches(x, y)
             total = steps if steps is not None else round((epochs or 0) * batches.per_epoch)
             every, sample = evaluate_every or batches.per_epoch, min(train_sample or x.shape[0], x.shape[0])
@@ -311,4 +316,6 @@ class Trainer(Run):
         return evaluate(self.learner, x, y, self.models)
 
     def _checked(self, x: Array, y: Array, device: Device, what: str = "") -> tuple[Array, Array]:
-        return check_examples(x, y, self.architecture, self.loss, device, move=self._moves_data, what=what)
+        scaling = self.learner.scaling if self.arrays and self.network.device == device else None
+        return check_examples(x, y, self.architecture, self.loss, device, dtype=self.dtype, scaling=scaling,
+                              move=self._moves_data, what=what)
