@@ -17,7 +17,7 @@ from ..nn.network import Network
 from ..nn.per_model import at_least_1, check_range, is_array
 from ..nn.sequential import mlp
 from ..training.optimizers import SGD, Adam, AdamW, Optimizer
-from ..training.trainer import Trainer
+from ..training.trainer import DivergenceError, Trainer
 from .conventions import ConvergenceWarning, Estimator, features, same_length, warn
 from .epochs import Epochs, hold_out, train
 
@@ -200,7 +200,7 @@ class MLP(Estimator):
         """Take up what training gave for one model."""
         network = out.networks[model]
         if network is None:
-            raise ValueError("a model that diverged has no network")
+            raise DivergenceError(f"{type(self).__name__}: {out.causes[model]}; lower learning_rate_init")
         self.network_ = network
         self.n_features_in_: int = network.architecture.in_features
         self.loss_curve_: list[float] = [*before.get("loss_curve_", ()), *out.losses[model]]

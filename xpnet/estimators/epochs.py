@@ -34,7 +34,7 @@ class Epochs:
     converged : list of bool
         Whether the loss or the score had stopped getting better before the last epoch.
     networks : list of Network or None
-        None for a model whose loss became infinite or NaN.
+        None for a model whose loss or parameters became infinite or NaN, or whose score never was finite.
     causes : dict of int to str
         For those, when and at which rate.
     """
@@ -92,6 +92,8 @@ def train(
             for epoch in range(epochs):
                 loop.update_until(trainer.step + batches.per_epoch)
                 losses = _per_model(shares @ to_numpy(trainer.history.batch_loss[-batches.per_epoch :]))
+                if not held_out and (epoch == epochs - 1 or any(wait[model] >= patience for model in going)):
+                    loop.check_network(data[0][: batches.size, :], data[1][: batches.size, ...])
                 scores = _per_model(trainer.evaluate(*held_out)[score]) if held_out else []
                 for place, model in enumerate(members):
                     if model not in going:
@@ -123,6 +125,8 @@ def train(
             bar.on_end(trainer)
     for model, arrays in kept.items():
         out.networks[model] = Network(layers[model], arrays)
+    for model in {*range(models)} - kept.keys() - out.causes.keys():
+        out.causes[model] = f"the {score} on what was held out was never finite"
     return out
 
 

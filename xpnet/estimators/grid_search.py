@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Self
 
 from ..backend import Array, Device, to_numpy
+from ..datasets.admission import NotFiniteError
 from ..training.trainer import DivergenceError
 from .base import MLP
 from .candidates import clone, folds, groups, points, scorer, side_by_side, take
@@ -159,19 +160,24 @@ class GridSearch(Estimator):
             row = {"fit_time": seconds, "score_time": 0.0, "test_score": self.error_score}
             if self.return_train_score:
                 row["train_score"] = self.error_score
-            if out.networks[model]:
+            cause = out.causes.get(model, "")
+            if not cause:
                 member = clone(self.estimator, own)
                 vars(member).update(learned)
                 member._take(out, model, {})
                 start = time.perf_counter()
-                row["test_score"] = float(self.scorer_(member, *test))
-                row["score_time"] = time.perf_counter() - start
-                if self.return_train_score:
-                    row["train_score"] = float(self.scorer_(member, *training))
-            elif self.error_score == "raise":
-                raise DivergenceError(f"{dict(own)}: {out.causes[model]}")
-            else:
-                warn(f"{dict(own)} has no score on a fold: {out.causes[model]}", FitFailedWarning)
+                try:
+                    scores = {"test_score": float(self.scorer_(member, *test))}
+                    scores["score_time"] = time.perf_counter() - start
+                    if self.return_train_score:
+                        scores["train_score"] = float(self.scorer_(member, *training))
+                    row |= scores
+                except NotFiniteError as error:
+                    cause = str(error)
+            if cause and self.error_score == "raise":
+                raise DivergenceError(f"{dict(own)}: {cause}")
+            if cause:
+                warn(f"{dict(own)} has no score on a fold: {cause}", FitFailedWarning)
             yield row
 
     def _results(self, candidates: list[dict[str, Any]], measured: list[list[dict[str, float]]]) -> dict[str, Any]:

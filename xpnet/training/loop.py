@@ -105,9 +105,7 @@ class Loop:
         for name, measures in found.items():
             if self._policy.handle_non_finite(state, to_numpy(measures["loss"]), state.step, f"{name} loss"):
                 return False
-        # A weight of -inf may hide behind a ReLU.
-        flags = to_numpy(finite_flags(trainer.arrays, shapes))
-        if self._policy.handle_non_finite(state, flags, state.step, "parameters"):
+        if self._parameters_diverged():
             return False
         for name, measures in found.items():
             row |= {f"{name}_{key}": self._without_frozen(value) for key, value in measures.items()}
@@ -117,6 +115,27 @@ class Loop:
         for callback in trainer.callbacks:
             state.stopped = bool(callback.on_evaluation(trainer, row)) or state.stopped
         return state.stopped
+
+    def check_network(self, x: Array, y: Array) -> None:
+        """Check that the parameters, and the loss of some examples, are finite after the last update.
+
+        The losses of the updates say nothing of the network that the last of them left.
+
+        Parameters
+        ----------
+        x, y : array
+            Checked features and labels.
+        """
+        trainer, state = self._trainer, self._trainer.run_state
+        if not self._parameters_diverged():
+            loss = evaluate(trainer.learner, x, y, trainer.models)["loss"]
+            self._policy.handle_non_finite(state, to_numpy(loss), state.step, "loss")
+
+    def _parameters_diverged(self) -> bool:
+        """Check the parameters, since a weight of -inf may hide behind a ReLU; return whether the run went back."""
+        trainer, state = self._trainer, self._trainer.run_state
+        flags = to_numpy(finite_flags(trainer.arrays, trainer.architecture.shapes))
+        return self._policy.handle_non_finite(state, flags, state.step, "parameters")
 
     def _without_frozen(self, values: Any) -> Any:
         """Return measured values (..., *models) with NaN for models that are frozen."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..backend import Array, Device, assign, holds, namespace, take
+from ..datasets.admission import NotFiniteError
 from ..nn.layers import Standardize, batch_total
 from ..nn.network import blocks
 
@@ -14,13 +17,51 @@ REPEATED = 4  # rows standardised in one go
 def moments(x: Array, device: Device, dtype: str) -> tuple[Array, Array]:
     """Return each feature's mean and 1 / standard deviation (1 where it does not vary), as ``dtype``.
 
+    Raises
+    ------
+    NotFiniteError
+        If a mean or a standard deviation is too large or too small for ``dtype``.
+    """
+    xp, n = device.xp, x.shape[0]
+    with device.watched():  # what overflows is looked for
+        mean, var = _mean_and_variance(x, xp)
+        unit = xp.ones_like(mean)
+        # The square of a deviation beyond 1e154 is infinite, and that of one below 1e-162 is 0.
+        lost = ~xp.isfinite(var) | ((var < 1e-290) & (xp.abs(mean) < 1e-130))
+        if xp.isdtype(x.dtype, "real floating") and bool(xp.any(lost)):
+            largest = unit * 0.0
+            for rows in blocks(n, 200):
+                largest = xp.maximum(largest, xp.max(xp.abs(xp.astype(x[rows, :], xp.float64)), axis=0))
+            lost = lost & (largest > 0.0)
+            if bool(xp.any(lost)):
+                unit = xp.where(lost, largest, unit)
+                mean, var = _mean_and_variance(x, xp, unit)
+        # Rounding leaves a constant feature a deviation of about eps * mean: it counts as none.
+        varies = var > (xp.finfo(xp.float64).eps * n * mean) ** 2
+        inverse = xp.where(varies, 1.0 / xp.sqrt(xp.where(varies, var, 1.0)) / unit, 1.0)
+        mean, kind = mean * unit, getattr(xp, dtype)
+    info = xp.finfo(kind)
+    good = (xp.abs(mean) <= info.max) & (inverse <= info.max) & (inverse >= info.smallest_normal)
+    if not bool(xp.all(good)):
+        first = int(xp.argmin(xp.astype(good, xp.int8)))
+        other = ", or compute in float64" if dtype == "float32" else ""
+        raise NotFiniteError(f"features: feature {first} has mean {float(mean[first]):.3g} and standard deviation "
+                             f"{1.0 / float(inverse[first]):.3g}, by which {dtype} cannot standardise it; rescale it"
+                             f"{other}")
+    return xp.astype(mean, kind), xp.astype(inverse, kind)
+
+
+def _mean_and_variance(x: Array, xp: Any, unit: Array | None = None) -> tuple[Array, Array]:
+    """Return each feature's mean and variance in ``unit``.
+
     In one pass and in float64, block by block, so that integers stay as they are and a file is read once: Chan, Golub
     and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1982.
     """
-    xp, n = device.xp, x.shape[0]
     mean = squares = 0.0
-    for rows in blocks(n, 200):  # which stay in the processor's cache
+    for rows in blocks(x.shape[0], 200):  # which stay in the processor's cache
         part = xp.astype(x[rows, :], xp.float64)
+        if unit is not None:
+            part /= unit
         m = part.shape[0]
         centre = batch_total(part) / m
         part -= centre
@@ -28,12 +69,7 @@ def moments(x: Array, device: Device, dtype: str) -> tuple[Array, Array]:
         off = centre - mean
         mean = mean + off * (m / rows.stop)
         squares = squares + batch_total(part) + off**2 * (m * rows.start / rows.stop)
-    var = squares / n
-    # Rounding leaves a constant feature a deviation of about eps * mean: it counts as none.
-    varies = var > (xp.finfo(xp.float64).eps * n * mean) ** 2
-    inverse = 1.0 / xp.sqrt(xp.where(varies, var, 1.0))
-    kind = getattr(xp, dtype)
-    return xp.astype(mean, kind), xp.astype(inverse, kind)
+    return mean, squares / x.shape[0]
 
 
 class Rows:
