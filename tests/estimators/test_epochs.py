@@ -70,3 +70,33 @@ def test_a_candidate_whose_predictions_overflow_failed() -> None:
     assert [math.isnan(score) for score in found.cv_results_["mean_test_score"]] == [False, True]
     with pytest.raises(DivergenceError, match="outputs are not finite"):
         GridSearch(model, {"learning_rate_init": [0.02]}, cv=3, scoring=far, error_score="raise").fit(X, Y)
+
+
+# Early stopping -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_early_stopping_holds_out_two_or_more(kind: Any) -> None:
+    y = np.arange(19) % 2
+    with pytest.raises(ValueError, match=r"holds out 2 samples or more, and not all, got 0.1 of 19 sample\(s\)"):
+        kind((4,), early_stopping=True).fit(X[:19], y)
+    for advised in ({"validation_fraction": 0.2}, {"early_stopping": False}):
+        kind((4,), max_iter=2, **{"early_stopping": True, **advised}).fit(X[:19], y)
+
+
+@pytest.mark.parametrize("search", [False, True], ids=["alone", "grid search"])
+def test_early_stopping_needs_targets_that_vary(search: bool) -> None:
+    y = np.zeros(60)
+    y[5] = 1.0  # an event so rare that none is held out
+    model: Any = MLPRegressor((4,), early_stopping=True, max_iter=2)
+    model = GridSearch(model, {"l2": [0.0, 0.1]}, cv=2) if search else model
+    with pytest.raises(ValueError, match=r"early_stopping: r2 on what is held out is not defined, since the . targets"):
+        model.fit(X[:60], y)
+
+
+def test_candidates_without_a_defined_score_are_not_ranked() -> None:
+    model = MLPRegressor((4,), max_iter=2)
+    one_by_one = [(np.delete(np.arange(12), i), [i]) for i in range(12)]
+    with pytest.raises(ValueError, match=r"no candidate has a score on every fold: .* take fewer folds"):
+        GridSearch(model, {"l2": [10.0, 0.0]}, cv=one_by_one).fit(X[:12], X[:12, 0])
+    GridSearch(model, {"l2": [10.0, 0.0]}, cv=3).fit(X[:12], X[:12, 0])

@@ -304,8 +304,11 @@ def test_early_stopping_stops_a_run(device: Device) -> None:
 
 
 def test_a_column_that_is_not_there_is_an_error_that_names_the_known(device: Device) -> None:
-    with pytest.raises(KeyError, match=r"no column 'validation_loss' in step, .*: give fit validation data"):
-        fit(device, [EarlyStopping()])
+    for callback in (EarlyStopping(), EarlyStopping(mode="min"), BestWeights()):
+        with pytest.raises(ValueError, match=r"got 'validation_loss' without validation data: give fit validation=\(x"):
+            fit(device, [callback])
+    with pytest.raises(ValueError, match=r"EarlyStopping: no column 'speed' in step, .*: add it in a callback"):
+        fit(device, [EarlyStopping("speed", mode="max")])
 
 
 class Peek(Callback):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from ..backend import Array, Device, namespace
 from ..nn.initializers import Xavier
 from ..nn.layers import BatchNorm, Dropout, Linear, Standardize
-from ..nn.losses import Loss
+from ..nn.losses import Loss, undefined_measures
 from ..nn.network import Network
 from ..nn.per_model import at_least_1, check_range, is_array
 from ..nn.sequential import mlp
@@ -175,7 +175,11 @@ class MLP(Estimator):
         if not self.early_stopping:
             return (x, y), None
         classes = self._kind == "classifier"
-        return hold_out(x, y, self.validation_fraction, self.order_seed, classes=classes)
+        data, held_out = hold_out(x, y, self.validation_fraction, self.order_seed, classes=classes)
+        for measure, why in undefined_measures(self._loss, held_out[1]).items():
+            raise ValueError(f"early_stopping: {measure} on what is held out is not defined, since {why}: raise "
+                             "validation_fraction, or change order_seed, or early_stopping=False holds nothing out")
+        return data, held_out
 
     def _trainer(self, x: Array, outputs: int, network: Network | None = None, **swept: Any) -> Trainer:
         """Make a trainer for features x, of ``swept`` parameters (perhaps lists over models) before one's own."""

@@ -172,12 +172,12 @@ def hold_out(x: Array, y: Array, fraction: float, seed: int, *, classes: bool) -
     Raises
     ------
     ValueError
-        If the fraction is no such share, leaves nothing on one side, or a class has one example.
+        If the fraction is no such share, holds out less than two examples or all, or a class has one example.
     """
     n = x.shape[0]
-    if not 0.0 < fraction < 1.0 or not 1 <= int(n * fraction) < n:
-        raise ValueError(f"validation_fraction: expected a share above 0 and below 1 that leaves samples on both "
-                         f"sides, got {fraction!r} of {n} sample(s): early_stopping=False holds nothing out")
+    if not 0.0 < fraction < 1.0 or not 2 <= int(n * fraction) < n:
+        raise ValueError(f"validation_fraction: expected a share above 0 and below 1 that holds out 2 samples or more, "
+                         f"and not all, got {fraction!r} of {n} sample(s): early_stopping=False holds nothing out")
     order = random.stream(seed, "held out").permutation(n)
     if classes:
         host = to_numpy(y)

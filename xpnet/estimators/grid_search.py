@@ -100,7 +100,7 @@ class GridSearch(Estimator):
         Raises
         ------
         ValueError
-            If a candidate has a parameter that there is not, or the loss of each became infinite or NaN.
+            If a candidate has a parameter that there is not, or no candidate has a score on every fold.
         """
         if not isinstance(self.estimator, MLP):
             raise TypeError(f"GridSearch: expected an MLPClassifier or MLPRegressor, got {self.estimator!r}; "
@@ -196,7 +196,8 @@ class GridSearch(Estimator):
         means = [mean if math.isfinite(mean) else -math.inf for mean in found["mean_test_score"].tolist()]
         if max(means) == -math.inf:
             raise ValueError("GridSearch: no candidate has a score on every fold: each one's loss became infinite or "
-                             "NaN; lower the learning rates")
+                             "NaN, or its score is not defined; lower the learning rates, or take fewer folds, so that "
+                             "each has samples with different targets")
         ranks = [1 + sum(other > mean for other in means) for mean in means]
         found["rank_test_score"] = to_numpy(ranks).astype("int32")
         return found

@@ -111,7 +111,8 @@ class Checkpoints(Callback):
             raise ValueError("Checkpoints: expected to be the last of the callbacks, so that what the others remember "
                              "is saved after they saw a row; change their order")
         self._column = self.monitor or f"{'validation' if 'validation' in trainer.data else 'train'}_loss"
-        self._sign = 1 if direction("Checkpoints", self._column, self.mode, trainer.loss) == "max" else -1
+        mode = direction("Checkpoints", self._column, self.mode, trainer.loss, trainer.data or None)
+        self._sign = 1 if mode == "max" else -1
         with self._explained("begin", self.run):
             self.run.mkdir(parents=True, exist_ok=True)
             self.lock.__enter__()
@@ -151,7 +152,8 @@ class Checkpoints(Callback):
         last = trainer.stopped or trainer.step >= self._steps
         if last or (len(trainer.history.rows) - 1) % self.every == 0:
             if self._column not in row:
-                raise KeyError(f"Checkpoints: no column {self._column!r} in {', '.join(row)}")
+                raise ValueError(f"Checkpoints: no column {self._column!r} in {', '.join(row)}: add it in a callback "
+                                 "that comes before")
             value = snapshot.mean(row[self._column])
             if value is not None and (self.best is None or self._sign * (value - self.best[1]) > 0):
                 self.best = trainer.step, value

@@ -34,7 +34,7 @@ class _Monitor(Callback):
 
     def on_begin(self, trainer: Trainer, steps: int) -> None:
         """Forget an earlier run, but not the beginning of this one."""
-        mode = direction(type(self).__name__, self.monitor, self._given, trainer.loss)
+        mode = direction(type(self).__name__, self.monitor, self._given, trainer.loss, trainer.data or None)
         if not trainer.history.rows:
             self.best, self.wait = [], []
         elif self.mode not in (None, mode):
@@ -45,8 +45,8 @@ class _Monitor(Callback):
     def look(self, row: Mapping[str, Any]) -> list[bool]:
         """Take a row into account, and return for each model whether it is better than before."""
         if self.monitor not in row:
-            raise KeyError(f"{type(self).__name__}: no column {self.monitor!r} in {', '.join(row)}"
-                           + (": give fit validation data" if self.monitor.startswith("validation") else ""))
+            raise ValueError(f"{type(self).__name__}: no column {self.monitor!r} in {', '.join(row)}: add it in a "
+                             "callback that comes before")
         values = to_numpy(row[self.monitor]).reshape(-1).tolist()
         sign = 1 if self.mode == "max" else -1
         self.best, self.wait = self.best or [None] * len(values), self.wait or [0] * len(values)
@@ -117,7 +117,7 @@ class BestWeights(_Monitor):
     ----------
     arrays : dict of str to array
         The best parameters and running statistics, as ``Network(trainer.architecture, best.arrays)`` takes them.
-        A model without any finite value keeps those of the first evaluation.
+        A model without any finite value has those of the last evaluation: none is its best.
     """
 
     def __init__(self, monitor: str = "validation_loss", *, mode: str | None = None, restore: bool = True) -> None:
@@ -134,7 +134,8 @@ class BestWeights(_Monitor):
     def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
         """Copy the arrays of the models that are better than before."""
         better, device = self.look(row), trainer.network.device
-        if not any(better) and self.arrays:
+        better = [new or best is None for new, best in zip(better, self.best, strict=True)]
+        if not any(better):
             return None
         with device.activate():
             mask = device.asarray(better)
