@@ -529,7 +529,7 @@ def test_a_network_that_does_not_learn_has_no_range(device: Device) -> None:
 @pytest.mark.parametrize(("options", "message"), [
     ({"low": 0.0}, "expected 0 < low < high"),
     ({"low": 2.0}, "expected 0 < low < high"),
-    ({"low": math.nan}, "expected 0 < low < high"),
+    ({"low": math.nan}, "expected low of at least 0, got nan"),
     ({"scale": "cubic"}, "'exponential' or 'linear', got 'cubic'"),
     ({"steps": 9}, "at least 10 steps, got 9"),
     ({"points": 0}, "points of at least 1, got 0"),

@@ -46,7 +46,7 @@ class Sequential:
     """
 
     def __init__(self, in_features: int, layers: Sequence[Layer]) -> None:
-        at_least_1("Sequential", "in_features", in_features)
+        in_features = at_least_1("Sequential", "in_features", in_features)
         for i, layer in enumerate(layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"Sequential: expected layers, got {layer!r} at place {i}; make it, like ReLU()")

@@ -20,7 +20,7 @@ from ..backend import Device
 from ..files.locks import LockedError, RunLock
 from ..files.storage import remove_directory, write_directory
 from ..nn.formats.safetensors import CheckpointError
-from ..nn.per_model import at_least_1
+from ..nn.per_model import at_least_1, integer
 from . import snapshot
 from .callback import Callback
 from .history import direction
@@ -88,14 +88,11 @@ class Checkpoints(Callback):
     def __init__(
         self, run: str | Path, *, every: int = 1, keep: int = 2, monitor: str | None = None, mode: str | None = None
     ) -> None:
-        at_least_1("Checkpoints", "every", every)
-        if not hasattr(keep, "__index__") or keep < 2:
-            raise ValueError(f"Checkpoints: expected keep of at least 2 (the newest may be damaged), got {keep!r}")
         if mode not in (None, "min", "max"):
             raise ValueError(f"Checkpoints: expected mode 'min' or 'max', got {mode!r}")
         self.run: Path = Path(run)
-        self.every: int = every
-        self.keep: int = keep
+        self.every: int = at_least_1("Checkpoints", "every", every)
+        self.keep: int = integer("Checkpoints", "keep", keep, low=2)
         self.monitor: str | None = monitor
         self.mode = mode
         self.lock: RunLock = RunLock(self.run)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..backend import Array, to_numpy
-from ..nn.per_model import at_least_1
+from ..nn.per_model import at_least_1, number
 from .callback import Callback
 from .history import direction
 
@@ -23,12 +23,10 @@ class _Monitor(Callback):
     def __init__(self, monitor: str, mode: str | None, min_delta: float = 0.0) -> None:
         if mode not in (None, "min", "max"):
             raise ValueError(f"{type(self).__name__}: expected mode 'min' or 'max' for {monitor!r}, got {mode!r}")
-        if not min_delta >= 0:
-            raise ValueError(f"{type(self).__name__}: expected min_delta of at least 0, got {min_delta!r}")
         self.monitor: str = monitor
         self.mode: str | None = mode  # without one, the trainer's loss knows
         self._given = mode
-        self.min_delta: float = min_delta
+        self.min_delta: float = number(type(self).__name__, "min_delta", min_delta)
         self.best: list[float | None] = []
         self.wait: list[int] = []
 
@@ -90,9 +88,8 @@ class EarlyStopping(_Monitor):
     def __init__(
         self, monitor: str = "validation_loss", *, patience: int = 5, min_delta: float = 0.0, mode: str | None = None
     ) -> None:
-        at_least_1("EarlyStopping", "patience", patience)
         super().__init__(monitor, mode, min_delta)
-        self.patience = patience
+        self.patience: int = at_least_1("EarlyStopping", "patience", patience)
 
     def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
         """Stop if nothing improved for too long."""

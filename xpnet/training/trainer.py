@@ -84,28 +84,25 @@ class Trainer(Run):
         super().__init__()
         rule: Any = optimizer or SGD()
         measure: Any = loss or SoftmaxCrossEntropy()
-        check_options(architecture, rule, measure, l2=l2, batch_size=batch_size, seed=seed, dtype=dtype,
-                      divergence=divergence)
-        self.options: dict[str, Any] = {
-            "optimizer": rule, "schedule": schedule, "loss": measure, "l2": l2, "batch_size": batch_size, "seed": seed,
-            "order_seed": order_seed, "dtype": dtype, "device": device,
-        }
+        self.options: dict[str, Any] = check_options(
+            architecture, optimizer=rule, schedule=schedule, loss=measure, l2=l2, batch_size=batch_size, seed=seed,
+            order_seed=order_seed, dtype=dtype, device=device, divergence=divergence)
+        self.divergence: str = self.options.pop("divergence")
         self.architecture: Sequential = architecture
         self.optimizer: Optimizer = rule
         self.schedule: Schedule = hosted(schedule if callable(schedule) else Constant(schedule))
         self.loss: Loss = measure
-        self.l2: float | Array = l2
-        self.batch_size: int = batch_size
-        self.seed: int | Sequence[int] = seed
-        self.dtype: str = dtype
-        first: Any = seed[0] if is_array(seed) else seed  # type: ignore[index]
-        self.order_seed: int = first if order_seed is None else order_seed
+        self.l2: float | Array = self.options["l2"]
+        self.batch_size: int = self.options["batch_size"]
+        self.seed: int | Sequence[int] = self.options["seed"]
+        self.dtype: str = self.options["dtype"]
+        first: Any = self.seed[0] if is_array(self.seed) else self.seed
+        self.order_seed: int = first if order_seed is None else self.options["order_seed"]
         self.callbacks: tuple[Callback, ...] = tuple(callbacks)
-        self.divergence = divergence
         self.device: Device | None = Device(device) if isinstance(device, str) else device
         self._moves_data = self.device is not None
         self.models: tuple[int, ...] = count_models(
-            architecture, rule, l2=l2, seed=seed, **{"learning rate": self.schedule(0)})
+            architecture, rule, l2=l2, seed=self.seed, **{"learning rate": self.schedule(0)})
         if divergence == "halve" and self.models:
             raise ValueError("divergence='halve' is for one network; several have 'freeze'")
         self.data: dict[str, tuple[Array, Array]] = {}
@@ -207,7 +204,8 @@ class Trainer(Run):
             If a loss or a weight is not finite (``divergence="raise"``, or too often with ``"halve"``). The trainer is
             then as it was when last evaluated.
         """
-        check_length(steps, epochs, evaluate_every, train_sample, validation)
+        steps, epochs, evaluate_every, train_sample = check_length(steps, epochs, evaluate_every, train_sample,
+                                                                   validation)
         device = self.device or check_same_device(x=admit(x, "features"), y=admit(y, "labels", real=False))
         x, y = self._checked(x, y, device)
         held_out = self._checked(*validation, device, "validation ") if validation else None
