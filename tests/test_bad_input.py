@@ -1,8 +1,9 @@
 """What is done with data that are wrong, odd, or hard: one behaviour for each, stated here.
 
 ==============================================  ======================================================================
-NaN or infinite features                        NotFiniteError (a ValueError) from ``fit`` and ``evaluate`` that names
-                                                the first; predictions for such examples have NaN probabilities
+NaN or infinite features                        NotFiniteError (a ValueError) that names the first, from ``fit``,
+                                                ``evaluate`` and predictions alike
+features too large for the network's dtype      NotFiniteError; also where outputs overflow on the way
 labels out of range, or of the wrong kind       ValueError, TypeError: from 0 to classes - 1, integers
 mismatched lengths, empty data                  ValueError with both shapes
 a class missing from training                   no error: it is never the likeliest where others were learnt
@@ -78,14 +79,14 @@ def test_features_that_are_not_finite(device: Device, value: float, where: str, 
     assert where == "evaluate" or not trainer.arrays
 
 
-def test_predictions_for_features_that_are_not_finite_show_it(device: Device) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("method", ["__call__", "predict", "predict_proba"])
+def test_features_that_are_not_finite_are_not_predicted(device: Device, method: str, value: float) -> None:
     x, _ = blobs(device, 60)
     raw = to_numpy(x).copy()
-    raw[7, 0] = np.nan
-    with np.errstate(all="ignore"):
-        probabilities = to_numpy(trained(device).network.predict_proba(device.asarray(raw)))
-    assert np.isnan(probabilities[7]).all()
-    assert np.isfinite(np.delete(probabilities, 7, axis=0)).all()
+    raw[7, 2] = value
+    with pytest.raises(NotFiniteError, match=f"features: expected finite numbers, got {value} in example 7, feature 2"):
+        getattr(trained(device).network, method)(device.asarray(raw))
 
 
 # Labels ---------------------------------------------------------------------------------------------------------------

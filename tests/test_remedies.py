@@ -125,7 +125,7 @@ GENERAL: dict[str, Remedy] = {
                               lambda: trained(l2=[0.0, 0.1]).history.member(0).plot()),
     "no lines": Remedy(ValueError, "leave it out for all lines", lambda: trained().history.table(last=0),
                        lambda: trained().history.table()),
-    "no validation data": Remedy(KeyError, "give fit validation data",
+    "no validation data": Remedy(ValueError, r"give fit validation=\(x, y\)",
                                  lambda: trainer(callbacks=[EarlyStopping()]).fit(X, Y, steps=3),
                                  lambda: trainer(callbacks=[EarlyStopping()]).fit(X, Y, steps=3, validation=(X, Y))),
     "an unknown column": Remedy(ValueError, "with mode='min' or mode='max' it may be a column that a callback adds",

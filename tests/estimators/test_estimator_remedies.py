@@ -66,6 +66,8 @@ class Values:
 class Sparse:
     """Looks like one of SciPy's sparse matrices."""
 
+    dtype = np.dtype("float64")
+
     def toarray(self) -> Any:
         """Return the dense array."""
         return X
@@ -164,9 +166,9 @@ ESTIMATORS: dict[str, Remedy] = {
                          lambda: fitted().predict(X[0].reshape(1, -1))),
     "sparse data": Remedy(TypeError, r"use X\.toarray\(\)", lambda: classifier().fit(Sparse(), Y),
                           lambda: classifier().fit(Sparse().toarray(), Y)),
-    "complex data": Remedy(ValueError, "use its real part or its modulus", lambda: classifier().fit(X + 1j, Y),
+    "complex data": Remedy(ValueError, "use the real part or the modulus", lambda: classifier().fit(X + 1j, Y),
                            lambda: classifier().fit((X + 1j).real, Y).fit(abs(X + 1j), Y)),
-    "missing data": Remedy(ValueError, "impute them, or leave", lambda: classifier().fit(np.where(X > 2, np.nan, X), Y),
+    "missing data": Remedy(ValueError, "fill them in or leave", lambda: classifier().fit(np.where(X > 2, np.nan, X), Y),
                            lambda: classifier().fit(np.nan_to_num(np.where(X > 2, np.nan, X)), Y)),
     "numbers as labels": Remedy(ValueError, "use MLPRegressor", lambda: classifier().fit(X, X[:, 0]),
                                 lambda: MLPRegressor(**MODEL).fit(X, X[:, 0])),

@@ -441,15 +441,15 @@ BAD: dict[str, tuple[Any, Any, type[Exception], str]] = {
     "3-D": ([[[1.0]], [[2.0]]], [0, 1], ValueError, "Expected 2D array, got 3D array"),
     "no samples": (np.empty((0, 3)), [], ValueError, r"0 sample\(s\) \(shape=\(0, 3\)\) while a minimum of 1"),
     "no features": (np.empty((2, 0)), [0, 1], ValueError, r"0 feature\(s\) \(shape=\(2, 0\)\) while a minimum of 1"),
-    "NaN": ([[1.0], [NAN]], [0, 1], ValueError, "Input X contains NaN"),
-    "infinite": ([[1.0], [np.inf]], [0, 1], ValueError, "Input X contains infinity"),
+    "NaN": ([[1.0], [NAN]], [0, 1], ValueError, "X: expected finite numbers, got nan in example 1, feature 0; .* NaN"),
+    "infinite": ([[1.0], [np.inf]], [0, 1], ValueError, "X: expected finite numbers, got inf in example 1, feature 0"),
     "complex": ([[1j], [2.0]], [0, 1], ValueError, "Complex data not supported"),
-    "text": ([["a"], ["b"]], [0, 1], ValueError, "could not convert string to float"),
+    "text": ([["a"], ["b"]], [0, 1], ValueError, "X: expected real numbers, got dtype <U1; convert"),
     "objects": (np.asarray([[{}], [1]], dtype=object), [0, 1], TypeError, "argument must be .* string.* number"),
     "no y": ([[1.0], [2.0]], None, ValueError, "requires y to be passed, but the target y is None"),
     "lengths": ([[1.0], [2.0]], [0], ValueError, r"inconsistent numbers of samples: \[2, 1\]"),
     "wide y": ([[1.0], [2.0]], np.zeros((2, 2, 2)), ValueError, "y should be a 1d array"),
-    "y NaN": ([[1.0], [2.0]], [NAN, 1.0], ValueError, "Input y contains NaN"),
+    "y NaN": ([[1.0], [2.0]], [NAN, 1.0], ValueError, "y: expected finite numbers, got nan in example 0"),
     "y complex": ([[1.0], [2.0]], [1j, 0], ValueError, "Complex data not supported"),
 }
 
@@ -482,7 +482,7 @@ class Sparse:
 
 
 def test_sparse_data_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"Sparse data was passed for X, but MLPClassifier needs dense .*X\.toar"):
+    with pytest.raises(TypeError, match=r"Sparse data was passed for X, but dense data is needed: use X\.toar"):
         classifier().fit(Sparse(), [0, 1])
     with pytest.raises(TypeError, match="Sparse data was passed for y"):
         regressor().fit([[1.0]], Sparse())
@@ -499,7 +499,7 @@ def test_prediction_checks_its_input(device: Device) -> None:
     model = classifier().fit(x, y)
     with pytest.raises(ValueError, match="X has 5 features, but MLPClassifier is expecting 6"):
         model.predict(x[:, :5])
-    with pytest.raises(ValueError, match="Input X contains NaN"):
+    with pytest.raises(ValueError, match="X: expected finite numbers, got nan"):
         model.predict_proba(x * NAN)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         model.score(x, y[:5])

@@ -11,9 +11,20 @@ from helpers import assert_close, blobs, draw, eps
 from hypothesis import given
 from hypothesis import strategies as st
 
+import xpnet
 from xpnet import Adam, Trainer, mlp
 from xpnet.backend import Device, to_numpy
-from xpnet.nn.losses import LOSSES, MeanSquaredError, SoftmaxCrossEntropy, l2_penalty, log_softmax, loss, softmax
+from xpnet.nn.losses import (
+    LOSSES,
+    MeanSquaredError,
+    SoftmaxCrossEntropy,
+    l2_penalty,
+    log_softmax,
+    loss,
+    softmax,
+    undefined_measures,
+)
+from xpnet.nn.measures import UndefinedMeasureWarning
 from xpnet.training.batches import Batches
 
 LOSS = SoftmaxCrossEntropy()
@@ -175,11 +186,23 @@ def test_r2_is_the_coefficient_of_determination(device: Device) -> None:
     assert float(SQUARED.score(exact, flat)["r2"]) == 1.0
 
 
-def test_targets_that_do_not_vary_are_met_or_not(device: Device) -> None:
-    y = device.asarray([2.0, 2.0], "float64")
-    scores = [float(SQUARED.score(device.asarray([off], "float64"), y)["r2"]) for off in (0.0, 3.0)]
-    assert scores == [1.0, 0.0]
-    assert math.isnan(float(SQUARED.score(device.asarray([float("nan")], "float64"), y)["r2"]))
+@pytest.mark.parametrize(("y", "why"), [
+    ([2.0], "one target has no variance"), ([0.1] * 30, "the 30 targets are all alike:"),
+    ([1e-200, 2e-200], "the 2 targets are all alike:"),
+    ([[1.0, 7.0], [2.0, 7.0], [3.0, 7.0]], "the 3 targets are all alike in an output:"),
+], ids=["one", "alike", "alike when squared", "one output of two"])
+@pytest.mark.parametrize("off", [0.0, 3.0])
+def test_r2_of_targets_that_do_not_vary_is_nan_with_the_reason(device: Device, y: Any, why: str, off: float) -> None:
+    targets = device.asarray(y, "float64")
+    tally = device.asarray([off] * (2 if targets.ndim > 1 else 1), "float64")
+    with pytest.warns(UndefinedMeasureWarning, match=f"r2 is NaN, since {why}"):
+        assert math.isnan(float(SQUARED.score(tally, targets)["r2"]))
+    assert list(undefined_measures(SQUARED, targets)) == ["r2"]
+
+
+def test_measures_that_are_always_defined(device: Device) -> None:
+    assert undefined_measures(xpnet.SoftmaxCrossEntropy(), device.asarray([1])) == {}
+    assert undefined_measures(SQUARED, device.asarray([[1.0, 2.0], [2.0, 3.0]])) == {}
 
 
 # In training ----------------------------------------------------------------------------------------------------

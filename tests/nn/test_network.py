@@ -284,7 +284,7 @@ def test_networks_show_where_they_are(device: Device) -> None:
 @pytest.mark.parametrize(
     ("x", "error", "words"),
     [
-        (lambda d: [[1.0] * 4], TypeError, r"expected an array of shape \(n, 4\), got list; wrap it"),
+        (lambda d: [[1.0] * 4], TypeError, "features: expected an array, got list; wrap it"),
         (lambda d: draw(d, "x", (2, 5)), ValueError, r"expected shape \(n, 4\), got \(2, 5\)"),
         (lambda d: draw(d, "x", (4,)), ValueError, r"expected shape \(n, 4\), got \(4,\)"),
         (lambda d: d.asarray(np.ones((2, 4)), "complex128"), TypeError, "features: expected real numbers.*complex128"),

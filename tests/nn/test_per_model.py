@@ -145,7 +145,7 @@ def fit(**options: Any) -> Any:
 
 
 @pytest.mark.parametrize(("options", "error"), [
-    ({"steps": -5}, ValueError), ({"steps": float("nan")}, ValueError), ({"steps": None, "epochs": -1}, ValueError),
+    ({"steps": -5}, ValueError), ({"steps": float("nan")}, TypeError), ({"steps": None, "epochs": -1}, ValueError),
     ({"steps": None, "epochs": float("inf")}, ValueError), ({"evaluate_every": -2}, ValueError),
     ({"train_sample": 0}, ValueError), ({"validation": np.ones((6, 4))}, TypeError),
     ({"validation": (1, 2, 3)}, TypeError), ({"epochs": 1}, ValueError),

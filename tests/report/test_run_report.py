@@ -16,6 +16,7 @@ from xpnet import datasets
 from xpnet.cli import main
 from xpnet.nn.formats.safetensors import CheckpointError
 from xpnet.report.run import page
+from xpnet.training.callbacks import JSONLines
 
 pytestmark = pytest.mark.backends("numpy")
 DATA = datasets.synthetic(train=60, validation=20, test=30)
@@ -102,6 +103,20 @@ def test_a_cost_that_is_the_loss_is_not_said_twice(copy: dict[str, Path]) -> Non
     shown = tables(Parsed(page(copy["sweep"])[0].html()))[0]
     assert "train cost" not in shown
     assert "train loss" in shown
+
+
+def test_what_was_best_is_said_of_each_measure_as_its_loss_declares(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(90, 3)).astype("float32")
+    trainer = xpnet.Trainer(xpnet.mlp(3, [8], 1), loss=xpnet.MeanSquaredError(), schedule=0.05,
+                            callbacks=[JSONLines(tmp_path / "history.jsonl")])
+    history = trainer.fit(x[:60], x[:60, 0] * x[:60, 1], steps=40, evaluate_every=4,
+                          validation=(x[60:], x[60:, 0] * x[60:, 1]))
+    best = int(history["validation_r2"].argmax())
+    made, _ = page(tmp_path)
+    parsed = Parsed(made.html())
+    assert f"The highest validation r2 was {history['validation_r2'][best]:.4g}, at update {4 * best}." in made.html()
+    assert ["train r2", "validation r2"] in [[line["name"] for line in c["series"]] for c in parsed.json()]
 
 
 def test_what_a_directory_from_python_does_not_know_is_left_out(copy: dict[str, Path]) -> None:

@@ -111,7 +111,7 @@ def test_what_is_not_there_is_named() -> None:
         found.plot("lr")
     x, y = data()["validation"]
     for labels in (y[:3], y[:, None], y[:0]):
-        with pytest.raises(ValueError, match=r"evaluate: expected features \(n, features\) and labels \(n,\)"):
+        with pytest.raises(ValueError, match=r"data: expected features \(n, 6\) and labels \(n,\)"):
             found.ensemble().evaluate(x, labels)
     with pytest.raises(ValueError, match="got shapes"):
         found.evaluate(x, y[:3])

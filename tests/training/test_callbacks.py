@@ -304,8 +304,11 @@ def test_early_stopping_stops_a_run(device: Device) -> None:
 
 
 def test_a_column_that_is_not_there_is_an_error_that_names_the_known(device: Device) -> None:
-    with pytest.raises(KeyError, match=r"no column 'validation_loss' in step, .*: give fit validation data"):
-        fit(device, [EarlyStopping()])
+    for callback in (EarlyStopping(), EarlyStopping(mode="min"), BestWeights()):
+        with pytest.raises(ValueError, match=r"got 'validation_loss' without validation data: give fit validation=\(x"):
+            fit(device, [callback])
+    with pytest.raises(ValueError, match=r"EarlyStopping: no column 'speed' in step, .*: add it in a callback"):
+        fit(device, [EarlyStopping("speed", mode="max")])
 
 
 class Peek(Callback):
@@ -526,7 +529,7 @@ def test_a_network_that_does_not_learn_has_no_range(device: Device) -> None:
 @pytest.mark.parametrize(("options", "message"), [
     ({"low": 0.0}, "expected 0 < low < high"),
     ({"low": 2.0}, "expected 0 < low < high"),
-    ({"low": math.nan}, "expected 0 < low < high"),
+    ({"low": math.nan}, "expected low of at least 0, got nan"),
     ({"scale": "cubic"}, "'exponential' or 'linear', got 'cubic'"),
     ({"steps": 9}, "at least 10 steps, got 9"),
     ({"points": 0}, "points of at least 1, got 0"),

@@ -178,7 +178,7 @@ def test_wrong_options_are_refused(options: dict[str, Any], words: str) -> None:
 
 
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(KeyError, match="no column 'speed' in step, epoch"):
+    with pytest.raises(ValueError, match="no column 'speed' in step, epoch"):
         fit(make(tmp_path, writing={"monitor": "speed", "mode": "max"}))
 
 

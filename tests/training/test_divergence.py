@@ -12,13 +12,13 @@ from helpers import assert_same, blobs, draw
 
 from xpnet import SGD, Adam, Constant, DivergenceError, Linear, ReLU, Sequential, Trainer, mlp
 from xpnet.backend import Array, Device, OutOfMemoryError, to_numpy
+from xpnet.datasets.admission import check_finite
 from xpnet.nn.layers import Layer
 from xpnet.training.divergence import (
     POLICIES,
     DivergencePolicy,
     DivergenceWarning,
     NotFiniteError,
-    check_finite,
     finite_flags,
 )
 from xpnet.training.state import RunState

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from xpnet import Adam, BestWeights, Checkpoints, EarlyStopping, Trainer, mlp, sweep
+from xpnet.estimators import MLPRegressor
 from xpnet.nn.losses import (
     LOSSES,
     Loss,
@@ -19,6 +21,9 @@ from xpnet.nn.losses import (
     measures_of,
     registered_measures,
 )
+from xpnet.nn.measures import UndefinedMeasureWarning
+from xpnet.sweeps.refine import coarse_to_fine
+from xpnet.sweeps.space import Uniform
 from xpnet.training.history import direction, measured
 
 RNG = np.random.default_rng(0)
@@ -134,6 +139,77 @@ def test_an_unknown_measure_is_refused_with_the_known_ones(entrance: str, column
     with pytest.raises(ValueError, match=words):
         begin()
     assert not (tmp_path / "run").exists()
+
+
+# Undefined ------------------------------------------------------------------------------------------------------
+
+def held_out(kind: str) -> tuple[Any, Any]:
+    """Return data whose targets leave r2 undefined."""
+    return (X[:1], TARGETS[:1]) if kind == "one" else (X, np.full(len(X), 0.1))
+
+
+def ranked(entrance: str, column: str, validation: Any, place: Path) -> None:
+    """Begin a training that compares networks by a column."""
+    loss = MeanSquaredError()
+    if entrance in ("sweep", "halving", "coarse_to_fine"):
+        options: dict[str, Any] = {"steps": 2, "validation": validation, "score": column}
+        if entrance == "coarse_to_fine":
+            coarse_to_fine(lambda rate: make(loss, 0, schedule=rate), {"rate": Uniform(0, 1)}, X, TARGETS, draws=2,
+                           **options)
+        else:
+            sweep(lambda seed: make(loss, seed), {"seed": [0, 1]}, X, TARGETS, **options,
+                  halve_at=[1] if entrance == "halving" else ())
+    else:
+        trainer = make(loss, callbacks=[entrances(place, column)[entrance]])
+        trainer.fit(X, TARGETS, steps=2, validation=validation)
+
+
+RANKED = ["Checkpoints", "BestWeights", "EarlyStopping", "sweep", "halving", "coarse_to_fine"]
+
+
+@pytest.mark.parametrize("kind", ["one", "alike"])
+@pytest.mark.parametrize("entrance", RANKED)
+def test_networks_are_not_ranked_by_what_is_undefined(entrance: str, kind: str, tmp_path: Path) -> None:
+    owner = {"halving": "sweep", "coarse_to_fine": "sweep"}.get(entrance, entrance)
+    with pytest.raises(ValueError, match=f"{owner}: validation_r2 is not defined, since .*: use 'validation_loss'"):
+        ranked(entrance, "validation_r2", held_out(kind), tmp_path)
+    assert not (tmp_path / "run").exists()
+    with warnings.catch_warnings(record=True) as caught:  # as the error advises
+        warnings.simplefilter("always")
+        ranked(entrance, "validation_loss", held_out(kind), tmp_path)
+    assert any(issubclass(one.category, UndefinedMeasureWarning) for one in caught)
+
+
+@pytest.mark.parametrize("kind", ["one", "alike"])
+def test_an_undefined_measure_is_nan_with_a_warning(kind: str) -> None:
+    trainer = make(MeanSquaredError(), 0)
+    trainer.fit(X, TARGETS, steps=2)
+    with pytest.warns(UndefinedMeasureWarning, match="r2 is NaN, since"):
+        found = trainer.evaluate(*held_out(kind))
+    assert np.isnan(found["r2"])
+    assert np.isfinite(found["loss"])
+    model = MLPRegressor.from_network(trainer.network)
+    with pytest.warns(UndefinedMeasureWarning, match="r2 is NaN, since"):
+        assert np.isnan(model.score(*held_out(kind)))
+    member = sweep(lambda seed: make(MeanSquaredError(), seed), {"seed": [0, 1]}, X, TARGETS, steps=2)
+    with pytest.warns(UndefinedMeasureWarning, match="r2 is NaN, since"):
+        assert np.isnan(member.evaluate(*held_out(kind))["r2"]).all()
+
+
+def test_a_model_without_a_finite_value_has_no_best_network() -> None:
+    class Blind(MeanSquaredError):
+        undefined = None  # a loss that does not say so
+
+        def score(self, tally: Any, y: Any) -> dict[str, Any]:
+            return {"r2": tally.sum(axis=-1) * np.nan}
+
+    best = BestWeights("train_r2")
+    with_best, without = (make(Blind(), 0, callbacks=callbacks) for callbacks in ([best], []))
+    for trainer in (with_best, without):
+        trainer.fit(X, TARGETS, steps=9)
+    assert best.best == [None]
+    for name, array in without.arrays.items():
+        assert (with_best.arrays[name] == array).all()
 
 
 @pytest.mark.parametrize("kind", [EarlyStopping, BestWeights])

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from ..backend import Array, Device, namespace
 from ..nn.layers import BatchNorm, Dropout, Linear, Standardize
-from ..nn.losses import Loss
+from ..nn.losses import Loss, undefined_measures
 from ..nn.network import Network
 from ..nn.per_model import is_array
 from ..nn.sequential import Sequential, mlp
@@ -226,6 +226,9 @@ class MLP(Estimator):
         train_on, validate_on = (
             (x, device.xp.take(y, rows, axis=0), rows if only is None else device.xp.take(only, rows, axis=0))
             for rows in map(device.asarray, sides))
+        for measure, why in undefined_measures(self._loss, validate_on[1]).items():
+            raise ValueError(f"early_stopping: {measure} on what is held out is not defined, since {why}: raise "
+                             "validation_fraction, or change order_seed, or early_stopping=False holds nothing out")
         return train_on, validate_on
 
     def _trainer(self, p: Mapping[str, Any], x: Array, outputs: int, network: Network | None = None) -> Trainer:
@@ -256,7 +259,7 @@ class MLP(Estimator):
         """Take up what training gave for one model."""
         network = out.networks[model]
         if network is None:
-            raise ValueError("a model that diverged has no network")
+            raise DivergenceError(f"{type(self).__name__}: {out.causes[model]}; lower learning_rate_init")
         self.network_ = network
         self.n_features_in_: int = network.architecture.in_features
         self.loss_curve_: list[float] = [*before.get("loss_curve_", ()), *out.losses[model]]

@@ -13,12 +13,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
-from ..backend import Array, Device, from_dlpack, namespace, to_numpy
-from ..nn.network import blocks
+from ..backend import Array, Device, namespace, to_numpy
+from ..datasets.admission import admit, check_finite, feature_names
 
 __all__ = [
     "ConvergenceWarning", "DataConversionWarning", "Estimator", "NotFittedError", "encode", "features", "is_numeric",
-    "labels", "of_sklearn", "same_length", "targets", "unique", "warn",
+    "labels", "of_sklearn", "same_kind", "same_length", "targets", "unique", "warn",
 ]
 
 
@@ -127,16 +127,6 @@ class Estimator:
                                              "appropriate arguments before using this estimator.")
 
 
-def as_array(x: Any, what: str, owner: str) -> Array:
-    """Return an array of any library as it is, and lists, data frames and the like as NumPy arrays."""
-    if hasattr(x, "tocsr") or hasattr(x, "toarray"):
-        raise TypeError(f"Sparse data was passed for {what}, but {owner} needs dense data: use {what}.toarray().")
-    try:
-        return from_dlpack(x)
-    except TypeError:
-        return Device().xp.asarray(x)
-
-
 def features(estimator: Any, X: Any, *, reset: bool) -> Array:
     """Return X as an array (n, features) of finite real numbers, where it lies.
 
@@ -151,14 +141,13 @@ def features(estimator: Any, X: Any, *, reset: bool) -> Array:
     """
     owner = type(estimator).__name__
     names = feature_names(X)
-    x = as_array(X, "X", owner)
+    x = admit(X, "X", convert=True)
     if x.ndim != 2:
         raise ValueError(
             f"Expected 2D array, got {x.ndim}D array instead, of shape {tuple(x.shape)}. Reshape your data either "
             "using X.reshape(-1, 1) if your data has a single feature or X.reshape(1, -1) if it contains a single "
             "sample."
         )
-    x = numeric(x, "X")
     n, k = x.shape
     if not reset:
         _same_names(names, getattr(estimator, "feature_names_in_", None), owner)
@@ -168,24 +157,14 @@ def features(estimator: Any, X: Any, *, reset: bool) -> Array:
                              f"{owner}.")
     if not reset and k != estimator.n_features_in_:
         raise ValueError(f"X has {k} features, but {owner} is expecting {estimator.n_features_in_} features as input.")
-    finite(x, "X", owner)
+    with Device.of(x).activate():
+        check_finite(x, "X")
     if reset:
         estimator.n_features_in_ = k
         vars(estimator).pop("feature_names_in_", None)
         if names is not None:
             estimator.feature_names_in_ = to_numpy(names).astype(object)
     return x
-
-
-def feature_names(X: Any) -> list[str] | None:
-    """Return the columns' names of a data frame, None for what has no names."""
-    names = list(getattr(X, "columns", ()))
-    if not names or not any(isinstance(name, str) for name in names):
-        return None
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError("Feature names are only supported if all input features have string names: use "
-                        "X.columns = X.columns.astype(str)")
-    return [str(name) for name in names]
 
 
 def _same_names(names: list[str] | None, known: Sequence[str] | None, owner: str) -> None:
@@ -209,30 +188,6 @@ def _same_names(names: list[str] | None, known: Sequence[str] | None, owner: str
     raise ValueError("\n".join(lines) + "\n")
 
 
-def numeric(x: Array, what: str) -> Array:
-    """Return an array of real numbers: itself, or objects and text read as float64."""
-    xp = namespace(x)
-    if xp.isdtype(x.dtype, "complex floating"):
-        raise ValueError(f"Complex data not supported: {what} has dtype {x.dtype}; use its real part or its modulus")
-    if xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
-        return x
-    return xp.astype(x, xp.float64)
-
-
-def finite(x: Array, what: str, owner: str) -> None:
-    """See that an array has no NaN and nothing infinite."""
-    xp = namespace(x)
-    if not xp.isdtype(x.dtype, "real floating"):
-        return
-    with Device.of(x).activate():
-        for rows in blocks(x.shape[0]):
-            part = x[rows, ...]
-            if not bool(xp.all(xp.isfinite(part))):
-                found = "NaN" if bool(xp.any(xp.isnan(part))) else "infinity"
-                raise ValueError(f"Input {what} contains {found}; {owner} needs finite numbers: impute them, or leave "
-                                 "those samples out")
-
-
 def same_length(x: Array, y: Array) -> None:
     """See that there are as many labels as samples."""
     if x.shape[0] != y.shape[0]:
@@ -252,8 +207,8 @@ def labels(y: Any, owner: str, home: Device) -> Array:
         return y
     y, xp = home.asarray(y), home.xp
     if xp.isdtype(y.dtype, "real floating"):
-        finite(y, "y", owner)
         with home.activate():
+            check_finite(y, "y")
             whole = bool(xp.all(y == xp.round(y)))
         if not whole:
             raise ValueError("Unknown label type: continuous. Classes are integers or text: use MLPRegressor, or label "
@@ -263,20 +218,21 @@ def labels(y: Any, owner: str, home: Device) -> Array:
 
 def targets(y: Any, owner: str, home: Device) -> Array:
     """Return the numbers to predict, (n,) or (n, outputs), where X lies."""
-    y = numeric(given(y, owner), "y")
+    y = given(y, owner, real=True)
     if y.ndim not in (1, 2) or not all(y.shape[1:]):
         raise ValueError(f"y should be a 1d array or a 2d array with a column for each output, got an array of shape "
                          f"{tuple(y.shape)} instead.")
     y = home.asarray(y)
-    finite(y, "y", owner)
+    with home.activate():
+        check_finite(y, "y")
     return y
 
 
-def given(y: Any, owner: str) -> Array:
-    """See that there is a y, and give it as an array."""
+def given(y: Any, owner: str, *, real: bool = False) -> Array:
+    """Return y as an array, having checked that there is one."""
     if y is None:
         raise ValueError(f"{owner} requires y to be passed, but the target y is None.")
-    return as_array(y, "y", owner)
+    return admit(y, "y", convert=True, real=real)
 
 
 def is_numeric(y: Array) -> bool:
@@ -299,14 +255,32 @@ def unique(y: Array) -> Array:
         raise ValueError(f"Unknown label type: labels that have no order ({error}); use text or integers") from None
 
 
+def same_kind(classes: Array, y: Array) -> None:
+    """Check that labels are of the same kind as the classes: numbers are never equal to text, whatever they say.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
+    """
+    kinds = []
+    for a in (classes, y):
+        found = {type(value) for value in ([0] if is_numeric(a) else to_numpy(a).reshape(-1).tolist())}
+        kinds.append(" and ".join(sorted({int: "numbers", str: "text"}.get(t, t.__name__) for t in found)))
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"y: expected {kinds[0]}, like the classes (dtype {classes.dtype}) that the network was "
+                         f"trained on, got {kinds[1]} (dtype {y.dtype}); convert with y.astype(classes_.dtype)")
+
+
 def encode(classes: Array, y: Array) -> Array:
     """Return each label's index among the sorted ``classes``.
 
     Raises
     ------
     ValueError
-        If a label is not among them.
+        If a label is not among them, or of another kind.
     """
+    same_kind(classes, y)
     xp = namespace(y)
     if xp.isdtype(y.dtype, "bool"):
         y, classes = xp.astype(y, xp.uint8), xp.astype(classes, xp.uint8)

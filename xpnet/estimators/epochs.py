@@ -110,6 +110,9 @@ def train(
         batches.start = trainer.step - begin * batches.per_epoch
         loop = Loop(trainer, batches)
         shares = to_numpy(batches.sizes) / sum(batches.sizes)
+        x, y, only = data
+        some = slice(0, batches.size)
+        first = x if only is not None else x[some, :], y[some, ...], None if only is None else only[some]
         bar.on_begin(trainer, trainer.step + epochs * batches.per_epoch)
         try:
             if continued and held_out:
@@ -117,7 +120,10 @@ def train(
                 keep(0, 0)
             for epoch in range(epochs):
                 loop.update_until(trainer.step + batches.per_epoch)
-                loop.check_parameters()
+                if held_out or not (epoch == epochs - 1 or any(wait[model] >= patience for model in going)):
+                    loop.check_parameters()
+                else:  # it may be the last
+                    loop.check_network(*first)
                 losses = _per_model(shares @ to_numpy(trainer.history.batch_loss[-batches.per_epoch :]))
                 found = scores() if held_out else []
                 for place, model in enumerate(members):
@@ -207,12 +213,12 @@ def hold_out(y: Array, fraction: float, seed: int, *, classes: bool) -> tuple[An
     Raises
     ------
     ValueError
-        If the fraction leaves nothing on one side, or a class has one example.
+        If the fraction is no such share, holds out less than two examples or all, or a class has one example.
     """
     n = y.shape[0]
-    if not 0.0 < fraction < 1.0 or not 1 <= int(n * fraction) < n:
-        raise ValueError(f"validation_fraction: expected a share above 0 and below 1 that leaves samples on both "
-                         f"sides, got {fraction!r} of {n} sample(s): early_stopping=False holds nothing out")
+    if not 0.0 < fraction < 1.0 or not 2 <= int(n * fraction) < n:
+        raise ValueError(f"validation_fraction: expected a share above 0 and below 1 that holds out 2 samples or more, "
+                         f"and not all, got {fraction!r} of {n} sample(s): early_stopping=False holds nothing out")
     order = random.stream(seed, "held out").permutation(n)
     if classes:
         host = to_numpy(y)

@@ -11,6 +11,7 @@ from numbers import Real
 from typing import Any, ClassVar, Self
 
 from ..backend import Array, Device, take, to_numpy
+from ..datasets.admission import NotFiniteError
 from ..training.trainer import DivergenceError
 from .base import MLP
 from .candidates import clone, folds, groups, points, score, scorer, selected, side_by_side
@@ -106,7 +107,7 @@ class GridSearch(Estimator):
         Raises
         ------
         ValueError
-            If a candidate has a parameter that there is not, or the loss of each became infinite or NaN.
+            If a candidate has a parameter that there is not, or no candidate has a score on every fold.
         """
         if not isinstance(self.estimator, MLP):
             raise TypeError(f"GridSearch: expected an MLPClassifier or MLPRegressor, got {self.estimator!r}; "
@@ -188,19 +189,24 @@ class GridSearch(Estimator):
             row = {"fit_time": seconds, "score_time": 0.0, "test_score": self.error_score}
             if self.return_train_score:
                 row["train_score"] = self.error_score
-            if out.networks[model]:
+            cause = out.causes.get(model, "")
+            if not cause:
                 member = clone(self.estimator, own)
                 vars(member).update(learned)
                 member._take(out, model, {})
                 start = time.perf_counter()
-                row["test_score"] = score(self.scorer_, member, *test)
-                row["score_time"] = time.perf_counter() - start
-                if self.return_train_score:
-                    row["train_score"] = score(self.scorer_, member, *training)
-            elif self.error_score == "raise":
-                raise DivergenceError(f"{dict(own)}: {out.causes[model]}")
-            else:
-                warn(f"{dict(own)} has no score on a fold: {out.causes[model]}", FitFailedWarning)
+                try:
+                    scores = {"test_score": score(self.scorer_, member, *test)}
+                    scores["score_time"] = time.perf_counter() - start
+                    if self.return_train_score:
+                        scores["train_score"] = score(self.scorer_, member, *training)
+                    row |= scores
+                except NotFiniteError as error:
+                    cause = str(error)
+            if cause and self.error_score == "raise":
+                raise DivergenceError(f"{dict(own)}: {cause}")
+            if cause:
+                warn(f"{dict(own)} has no score on a fold: {cause}", FitFailedWarning)
             yield row
 
     def _results(self, candidates: list[dict[str, Any]], measured: list[list[dict[str, float]]]) -> dict[str, Any]:
@@ -219,7 +225,8 @@ class GridSearch(Estimator):
         means = [mean if math.isfinite(mean) else -math.inf for mean in found["mean_test_score"].tolist()]
         if max(means) == -math.inf:
             raise ValueError("GridSearch: no candidate has a score on every fold: each one's loss became infinite or "
-                             "NaN; lower the learning rates")
+                             "NaN, or its score is not defined; lower the learning rates, or take fewer folds, so that "
+                             "each has samples with different targets")
         ranks = [1 + sum(other > mean for other in means) for mean in means]
         found["rank_test_score"] = to_numpy(ranks).astype("int32")
         return found

@@ -8,7 +8,7 @@ from ..backend import Array, Device, namespace, to_numpy
 from ..nn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy, log_softmax, softmax
 from ..nn.network import Network
 from .base import MLP
-from .conventions import encode, is_numeric, labels, same_length, targets, unique
+from .conventions import encode, is_numeric, labels, same_kind, same_length, targets, unique
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -152,6 +152,7 @@ class MLPClassifier(MLP):
     def _score(self, found: Array, y: Any) -> float:
         y = labels(y, type(self).__name__, Device.of(found))
         same_length(found, y)
+        same_kind(self.classes_, y)
         return float((to_numpy(found) == to_numpy(y)).mean())
 
     @classmethod

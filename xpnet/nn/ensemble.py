@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..backend import Array, from_dlpack, to_numpy
+from ..backend import Array, check_same_device, to_numpy
+from .examples import check_examples
+from .losses import SoftmaxCrossEntropy
 from .network import Network
 from .per_model import at_least_1
 
@@ -26,12 +28,18 @@ class Ensemble:
     Raises
     ------
     ValueError
-        If there are none.
+        If there are none, or they differ in their features, their classes or their device.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
         self.networks: list[Network] = list(networks)
         at_least_1("Ensemble", "the number of networks", len(self.networks))
+        shapes = {(n.architecture.in_features, n.architecture.out_features) for n in self.networks}
+        if len(shapes) > 1 or any(n.models for n in self.networks):
+            raise ValueError(f"Ensemble: expected single networks of equal numbers of features and classes, got "
+                             f"{', '.join(map(repr, self.networks))[:300]}; take one of several with network.member(i)")
+        check_same_device(**{f"network {i}": n.arrays[n.architecture.parameters[0]]
+                             for i, n in enumerate(self.networks)})
 
     def predict_proba(self, x: Array) -> Array:
         """Return the mean of the members' probabilities (n, classes), for features (n, features).
@@ -82,12 +90,12 @@ class Ensemble:
 
         Raises
         ------
-        ValueError
-            If there is not one label for each example.
+        ValueError, TypeError
+            If features and labels do not fit the networks or each other, as for ``Trainer.evaluate``.
         """
-        x, labels = from_dlpack(x), to_numpy(from_dlpack(y))
-        if labels.shape != tuple(x.shape[:1]) or not labels.size:
-            raise ValueError(f"evaluate: expected features (n, features) and labels (n,) with n at least 1, got shapes "
-                             f"{tuple(x.shape)} and {labels.shape}")
+        first = self.networks[0]
+        dtype = str(first.arrays[first.architecture.parameters[0]].dtype).rpartition(".")[2]
+        x, y = check_examples(x, y, first.architecture, SoftmaxCrossEntropy(), first.device, dtype=dtype)
+        labels = to_numpy(y)
         members = [float((to_numpy(network.predict(x)) == labels).mean()) for network in self.networks]
         return {"accuracy": float((to_numpy(self.predict(x)) == labels).mean()), "members": members}

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from ..backend import Array, add_gradient, constant, holds, is_complex, matmul, namespace, product, real, transposed
 from .initializers import He, Initializer
 from .layer import LAYERS, Forward, Layer, layer
-from .per_model import at_least_1, check_range, is_array, per_model
+from .per_model import as_python, at_least_1, check_range, is_array, per_model
 
 __all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "LeakyReLU", "Linear", "ReLU", "Standardize", "Tanh", "layer"]
 
@@ -73,7 +73,7 @@ class Linear(Layer):
 
     def __post_init__(self) -> None:
         at_least_1("Linear", "out_width", self.out_width)
-        object.__setattr__(self, "out_width", int(self.out_width))  # widths of NumPy's would overflow in products
+        as_python(self)
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of W (in, out) and b (out,)."""

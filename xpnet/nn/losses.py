@@ -6,36 +6,24 @@ knows what labels it takes, how they become targets, and how well outputs fit th
 asks. A new loss is decorated with ``@loss``, which has its gradient checked.
 
 Beside its value a loss reports measures, such as the accuracy. It declares them in ``measures``, and what ranks, keeps
-or shows networks by a measure asks there whether more of it is better.
+or shows networks by a measure asks there whether more of it is better. A loss that has a measure which some labels
+leave undefined, such as r2 of targets that do not vary, says so in a method ``undefined(y)``, which maps the measure to
+the reason: what ranks networks by it then refuses to begin.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ..backend import Array, Device, constant, namespace, real, transposed
+from .measures import ALWAYS, Measure, measures_of, undefined_measures, warn_undefined
 
 __all__ = ["LOSSES", "Loss", "MeanSquaredError", "Measure", "SoftmaxCrossEntropy", "l2_penalty", "log_softmax", "loss",
-           "measures_of", "softmax"]
+           "measures_of", "softmax", "undefined_measures"]
 
 LOSSES: dict[str, type[Any]] = {}
-
-
-class Measure(NamedTuple):
-    """What ranks and shows networks by a measure needs to know of it.
-
-    Parameters
-    ----------
-    more_is_better : bool
-        Whether a network with more of it is better.
-    share : bool
-        Whether it is a share of the whole, which is shown in percent.
-    """
-
-    more_is_better: bool
-    share: bool = False
 
 
 class Loss(Protocol):
@@ -156,28 +144,9 @@ class Loss(Protocol):
         ...
 
 
-def measures_of(loss: Loss) -> dict[str, Measure]:
-    """Return all that an evaluation measures: the loss, the cost, and the measures that the loss declares.
-
-    Parameters
-    ----------
-    loss : Loss
-        A loss.
-
-    Returns
-    -------
-    dict of str to Measure
-        By name.
-    """
-    return {**_ALWAYS, **loss.measures}
-
-
 def registered_measures() -> dict[str, Measure]:
     """Return the measures of all registered losses, for readers of files that hold nothing but the names."""
-    return _ALWAYS | {name: measure for cls in LOSSES.values() for name, measure in cls.measures.items()}
-
-
-_ALWAYS = {"loss": Measure(more_is_better=False), "cost": Measure(more_is_better=False)}
+    return ALWAYS | {name: measure for cls in LOSSES.values() for name, measure in cls.measures.items()}
 
 
 def loss(cls: type[Any]) -> type[Any]:
@@ -304,7 +273,7 @@ class MeanSquaredError:
 
     Labels are the targets themselves: real numbers (n, outputs), or (n,) where there is one output. Beside the
     loss stands ``r2``, the coefficient of determination ``1 - sum((y - output)^2) / sum((y - mean)^2)``, averaged
-    over the outputs; for targets that do not vary it is 1 where they are met exactly, else 0.
+    over the outputs; for targets that do not vary it is NaN, with an ``UndefinedMeasureWarning``.
     """
 
     measures: ClassVar[Mapping[str, Measure]] = {"r2": Measure(more_is_better=True)}
@@ -345,14 +314,38 @@ class MeanSquaredError:
         off = outputs - xp.reshape(xp.astype(y, outputs.dtype, copy=False), (y.shape[0], outputs.shape[-1]))
         return xp.sum(off * off, axis=-2)
 
+    def undefined(self, y: Array) -> dict[str, str]:
+        """Return why ``r2`` is not defined for targets y (n, ...); nothing if it is.
+
+        Parameters
+        ----------
+        y : array
+            All targets.
+
+        Returns
+        -------
+        dict of str to str
+            The reason by measure.
+        """
+        if y.shape[0] < 2:
+            return {"r2": "one target has no variance"}
+        if not bool(namespace(y).any(self._squares(y) <= 0.0)):  # NaN is for whoever checks the targets
+            return {}
+        return {"r2": f"the {y.shape[0]} targets are all alike" + (" in an output" if y.ndim > 1 else "")}
+
+    def _squares(self, y: Array) -> Array:
+        """Return the sum of the squared differences of targets (n, ...) and their mean, 0 if they do not vary."""
+        xp = namespace(y)
+        wide = xp.astype(y, xp.float64)
+        total = xp.sum((wide - xp.mean(wide, axis=0)) ** 2, axis=0)
+        # The mean of targets that are alike may be rounded, and theirs is a total then.
+        return xp.where(xp.any(y != y[:1, ...], axis=0), total, 0.0)
+
     def score(self, tally: Array, y: Array) -> dict[str, Array]:
         """Return ``r2``."""
-        xp = namespace(y)
-        y = xp.astype(xp.reshape(y, (y.shape[0], tally.shape[-1])), xp.float64)
-        total = xp.sum((y - xp.mean(y, axis=0)) ** 2, axis=0)
-        off = xp.astype(tally, xp.float64)
-        varies = total > 0.0
-        left = xp.where(varies, off / xp.where(varies, total, 1.0), xp.sign(off))
+        warn_undefined(self, y)
+        xp, total = namespace(y), self._squares(namespace(y).reshape(y, (y.shape[0], tally.shape[-1])))
+        left = xp.where(total > 0.0, xp.astype(tally, xp.float64) / xp.where(total > 0.0, total, 1.0), xp.nan)
         return {"r2": xp.mean(1.0 - left, axis=-1)}
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..backend import Array, Device, check_same_device, from_dlpack, namespace
+from ..backend import Array, Device, check_same_device, namespace, to_numpy
+from ..datasets.admission import NotFiniteError, check_finite
 from .losses import softmax
 from .per_model import at_least_1, pick
 from .scaling import working_scaling
@@ -54,16 +55,23 @@ class Network:
         ------
         ValueError
             If x has another width or lies on another device.
+        NotFiniteError
+            If features or outputs are NaN or infinite, or features are so in the network's dtype; it is a ValueError.
         """
-        x = check_features(from_dlpack(x) if hasattr(x, "__dlpack__") else x, self.architecture, self.device)
+        x = check_features(x, self.architecture, self.device)
         xp, dtype = self.device.xp, self.arrays[self.architecture.parameters[0]].dtype
+        scaling: Any = tuple(self.arrays[name] for name in self.architecture.inputs)
         parts = []
-        with self.device.activate():
+        with self.device.activate(), self.device.watched():
+            check_finite(x, "features", dtype=dtype, scaling=scaling or None)
             arrays = {**self.arrays, **self._scaling(x)}
             for rows in blocks(x.shape[-2], block):
                 part = to_float(x[..., rows, :], self.architecture, dtype)
                 parts.append(self.architecture.forward(arrays, part)[0])
-            return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
+            outputs = parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
+            if not bool(xp.all(xp.isfinite(outputs))):
+                _refuse_outputs(to_numpy(outputs), self.arrays)
+            return outputs
 
     def _scaling(self, x: Array) -> dict[str, Array]:
         """Return the input's offset and scale as they are applied to x: none without standardisation."""
@@ -322,6 +330,18 @@ class Network:
         from .formats.onnx import to_onnx
 
         return to_onnx(self, path, input_dtype=input_dtype, softmax=softmax)
+
+
+def _refuse_outputs(outputs: Any, arrays: Mapping[str, Array]) -> None:
+    """Raise an error that names the rows with outputs, in host memory, that are not finite."""
+    flags = abs(outputs) < float("inf")  # false for NaN too
+    rows = (~flags.all(axis=(*range(outputs.ndim - 2), -1))).nonzero()[0].tolist()
+    listed = ", ".join(map(str, rows[:5])) + (f", ... ({len(rows)} of {outputs.shape[-2]})" if len(rows) > 5 else "")
+    bad = [name for name, a in arrays.items() if not bool(namespace(a).all(namespace(a).isfinite(a)))]
+    raise NotFiniteError(
+        f"the network's outputs are not finite for row(s) {listed}: "
+        + (f"its arrays {', '.join(bad)} are not, since its training diverged; train it again at a lower rate" if bad
+           else f"the features there are too large for its {outputs.dtype}; rescale them, or leave them out"))
 
 
 def blocks(n: int, size: int = 1000) -> list[slice]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from ..backend import Device, to_numpy
 
-__all__ = ["PER_MODEL", "at_least_1", "bind", "check_range", "describe", "hosted", "is_array", "lengths", "per_model",
-           "pick", "signature", "stack"]
+__all__ = ["PER_MODEL", "as_python", "at_least_1", "bind", "check_range", "describe", "hosted", "integer", "is_array",
+           "lengths", "number", "per_model", "pick", "signature", "stack"]
 
 #: Metadata of a dataclass's field that may be a sequence with one number for each model trained side by side; a
 #: sequence in any other field is one value, which all models share.
@@ -75,12 +76,54 @@ def check_range(owner: str, name: str, value: Any, low: float = 0.0, below: floa
             raise ValueError(f"{owner}: expected {name} of at least {low:g}{upper}, got {number}")
 
 
-def at_least_1(owner: str, name: str, value: Any) -> None:
-    """See that a count is an integer of at least 1."""
-    if not hasattr(value, "__index__"):
-        raise TypeError(f"{owner}: expected {name} as an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{owner}: expected {name} of at least 1, got {value}")
+def integer(owner: str, name: str, value: Any, low: int = 1) -> int:
+    """Return an integer of Python or of an array library as Python's, having checked that it is at least ``low``.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer; true, false and sequences are none.
+    ValueError
+        If it is below ``low``.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{owner}: expected {name} as an integer, got {value!r}") from None
+    if number < low:
+        raise ValueError(f"{owner}: expected {name} of at least {low}, got {value}")
+    return number
+
+
+def at_least_1(owner: str, name: str, value: Any) -> int:
+    """Return a count as Python's integer, having checked that it is at least 1."""
+    return integer(owner, name, value)
+
+
+def number(owner: str, name: str, value: Any, low: float = 0.0) -> float:
+    """Return one number as Python's float, having checked that it is finite and at least ``low``.
+
+    Raises
+    ------
+    TypeError
+        If it is no number; true, false and sequences are none.
+    ValueError
+        If it is NaN, infinite or below ``low``.
+    """
+    if isinstance(value, bool) or is_array(value):
+        raise TypeError(f"{owner}: expected {name} as a number, got {value!r}")
+    check_range(owner, name, value, low)
+    return float(value)
+
+
+def as_python(thing: Any) -> None:
+    """Replace NumPy's scalars among a frozen dataclass's fields by Python's, in which small types do not overflow."""
+    for field in dataclasses.fields(thing):
+        value = getattr(thing, field.name)
+        if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+            object.__setattr__(thing, field.name, value.item())
 
 
 def lengths(thing: Any) -> Iterator[tuple[str, int]]:
@@ -97,7 +140,7 @@ def hosted(thing: Any) -> Any:
     """Return a copy of a dataclass with its sequences over the models as arrays on the host, to calculate with."""
     if not dataclasses.is_dataclass(thing):
         return thing
-    arrays = {name: to_numpy(getattr(thing, name)) for name, _ in lengths(thing)}
+    arrays = {name: to_numpy(getattr(thing, name)).astype("float64") for name, _ in lengths(thing)}
     return dataclasses.replace(thing, **arrays) if arrays else thing  # type: ignore[type-var]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import random
 from ..backend import Array, Device, is_complex, namespace
+from ..datasets.admission import admit
 from .initializers import He, Initializer
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
 from .parameters import Buffers
@@ -50,8 +51,7 @@ class Sequential:
     def __init__(
         self, in_features: int, layers: Sequence[Layer], feature_names: Sequence[str] | None = None
     ) -> None:
-        at_least_1("Sequential", "in_features", in_features)
-        in_features = int(in_features)
+        in_features = at_least_1("Sequential", "in_features", in_features)
         names = None if feature_names is None else tuple(feature_names)
         if names is not None and (len(set(names)) != in_features or len(names) != in_features or any(
                 not isinstance(name, str) for name in names)):
@@ -429,17 +429,12 @@ def to_float(x: Array, architecture: Sequential, dtype: Any) -> Array:
 
 
 def check_features(x: Array, architecture: Sequential, device: Device) -> Array:
-    """See that ``x`` is an input for the network: its kind, its width, its device."""
-    if not hasattr(x, "shape"):
-        raise TypeError(f"features: expected an array of shape (n, {architecture.in_features}), got "
-                        f"{type(x).__name__}; wrap it in numpy.asarray(...)")
+    """Return ``x`` as an array, having checked that it is an input for the network: its kind, its width, its device."""
+    x = admit(x, "features")
     here = Device.of(x)
     if here != device:
         raise ValueError(f"features are on {here.name}, the network on {device.name}; bring them together with "
                          f"network.device.asarray(x)")
-    xp = device.xp
     if x.ndim < 2 or x.shape[-1] != architecture.in_features:
         raise ValueError(f"features: expected shape (n, {architecture.in_features}), got {tuple(x.shape)}")
-    if not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
-        raise TypeError(f"features: expected real numbers, got dtype {x.dtype}")
     return x

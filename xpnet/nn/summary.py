@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..backend import Array, from_dlpack, to_numpy
+from ..backend import Array, to_numpy
+from ..datasets.admission import check_finite
 from .sequential import Sequential, check_features, to_float
 
 if TYPE_CHECKING:
@@ -106,10 +107,12 @@ def activation_statistics(network: Network, x: Array, *, train: bool = False) ->
         If ``x`` is no input for the network.
     """
     architecture, device = network.architecture, network.device
-    x = check_features(from_dlpack(x), architecture, device)
+    x = check_features(x, architecture, device)
     xp, rows = device.xp, []
     with device.activate():
         dtype = network.arrays[architecture.parameters[0]].dtype
+        scaling: Any = tuple(network.arrays[name] for name in architecture.inputs)
+        check_finite(x, "features", dtype=dtype, scaling=scaling or None)
         x = to_float(x, architecture, dtype)
         for i, (layer, names) in enumerate(zip(architecture.layers, architecture._names, strict=True)):
             arrays = [network.arrays[name] for name in names]

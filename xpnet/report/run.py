@@ -137,7 +137,8 @@ def _history(made: Page, columns: dict[str, list[Any]], test: Mapping[str, float
     made.heading("Curves")
     for title, wanted, label in (
         ("Loss and cost", ("loss", "cost"), "loss, cost (nats)") if penalised else ("Loss", ("loss",), "loss (nats)"),
-        ("Accuracy", ("accuracy",), "accuracy"), ("Learning rate", ("lr",), "learning rate"),
+        *((_words(name).capitalize(), (name,), _words(name)) for name in _declared()),
+        ("Learning rate", ("lr",), "learning rate"),
     ):
         series = {_words(name): (columns["step"], values) for name, values in columns.items()
                   if name.rpartition("_")[2] in wanted}
@@ -146,13 +147,22 @@ def _history(made: Page, columns: dict[str, list[Any]], test: Mapping[str, float
                        from_zero="lr" in wanted)
 
 
+def _declared() -> dict[str, Measure]:
+    """Return what losses measure beside the loss and the cost."""
+    return {name: measure for name, measure in registered_measures().items() if name not in ("loss", "cost")}
+
+
 def _best(columns: dict[str, list[Any]]) -> str:
-    found = [(value, step) for value, step in zip(columns.get("validation_accuracy", []), columns["step"], strict=False)
-             if value is not None]
-    if not found:
-        return ""
-    value, step = max(found, key=lambda pair: pair[0])
-    return f"The highest validation accuracy was {value:.2%}, at update {step:,}."
+    lines = []
+    for name, measure in _declared().items():
+        found = [(value, step) for value, step in zip(columns.get(f"validation_{name}", []), columns["step"],
+                                                      strict=False) if value is not None]
+        if found:
+            best, word = (max, "highest") if measure.more_is_better else (min, "lowest")
+            value, step = best(found, key=lambda pair: pair[0])
+            shown = f"{value:.2%}" if measure.share else f"{value:.4g}"
+            lines.append(f"The {word} validation {_words(name)} was {shown}, at update {step:,}.")
+    return " ".join(lines)
 
 
 def _sweep(made: Page, folder: Path, config: Mapping[str, Any], name: str, tested: str) -> None:

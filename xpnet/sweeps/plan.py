@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._version import __version__
-from ..backend import Array, Device, from_dlpack
-from ..nn.per_model import check_range, is_array
+from ..backend import Array, Device
+from ..datasets.admission import admit
+from ..nn.per_model import integer, is_array, number
 from ..training.batches import batches_per_epoch
 from ..training.history import measured
 from ..training.snapshot import fingerprint
@@ -69,8 +70,10 @@ def checked_data(x: Array, y: Array, validation: Any) -> Data:
     """See that features and labels are arrays, and that there are some; ``Trainer.fit`` looks into them."""
     if not (validation is None or (isinstance(validation, Sequence) and len(validation) == 2)):
         raise TypeError("sweep: expected validation=(features, labels)")
-    held_out = (from_dlpack(validation[0]), from_dlpack(validation[1])) if validation else None
-    data = Data(from_dlpack(x), from_dlpack(y), held_out)
+    held_out = None
+    if validation:
+        held_out = admit(validation[0], "validation features"), admit(validation[1], "validation labels", real=False)
+    data = Data(admit(x, "features"), admit(y, "labels", real=False), held_out)
     if not data.y.ndim or not data.y.shape[0]:
         raise ValueError(f"sweep: expected labels (n,) with n at least 1, got shape {tuple(data.y.shape)}")
     return data
@@ -78,13 +81,7 @@ def checked_data(x: Array, y: Array, validation: Any) -> Data:
 
 def count(name: str, value: Any, low: int = 1) -> int | None:
     """Return a count as Python's integer, or None for none."""
-    if value is None:
-        return None
-    if not hasattr(value, "__index__"):
-        raise TypeError(f"sweep: expected {name} as an integer, got {value!r}")
-    if value < low:
-        raise ValueError(f"sweep: expected {name} of at least {low}, got {value}")
-    return operator.index(value)
+    return None if value is None else integer("sweep", name, value, low)
 
 
 def rungs_of(
@@ -94,13 +91,11 @@ def rungs_of(
     if (steps is None) == (epochs is None):
         raise ValueError("sweep: expected either steps= or epochs=, got both or neither")
     if epochs is not None:
-        check_range("sweep", "epochs", epochs)
+        epochs = number("sweep", "epochs", epochs)
         lengths = {_per_epoch(trainer, n) for trainer in trainers}
         if len(lengths) > 1:
             raise ValueError(f"sweep: an epoch has from {min(lengths)} to {max(lengths)} updates, since the batch "
                              "sizes differ: give steps= instead of epochs=")
-        if not hasattr(epochs, "__float__"):
-            raise TypeError(f"sweep: expected epochs as a number, got {epochs!r}")
         steps = round(epochs * lengths.pop())
     total = count("steps (updates in all)", steps) or 0
     given: Any = halve_at

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..backend import Array, check_same_device
 from ..training.callbacks import Callback
+from ..training.history import check_defined
 from ..training.trainer import Trainer
 from .blocks import Block, Task, check
 from .plan import asked_device, checked_data, count, describe_sweep, fitting, make_trainers, measures_of, rungs_of
@@ -122,6 +123,8 @@ def sweep(
     score = score or measures[-1]
     if score not in measures:
         raise ValueError(f"sweep: expected score as one of {', '.join(measures)}, got {score!r}")
+    check_defined("sweep", score, trainers[0].loss,
+                  {"train": (data.x, data.y)} | ({"validation": data.validation} if data.validation else {}))
     device = asked_device(trainers) or check_same_device(x=data.x, y=data.y)
     size = block_size or fitting(trainers, device, places(executor, workers))
     told = describe_sweep(chosen, trainers, data, rungs=rungs, order_seed=order, **fit) if directory else {}

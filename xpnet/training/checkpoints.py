@@ -20,7 +20,7 @@ from ..backend import Device
 from ..files.locks import LockedError, RunLock
 from ..files.storage import remove_directory, write_directory
 from ..nn.formats.safetensors import CheckpointError
-from ..nn.per_model import at_least_1
+from ..nn.per_model import at_least_1, integer
 from . import snapshot
 from .callback import Callback
 from .history import direction
@@ -88,14 +88,11 @@ class Checkpoints(Callback):
     def __init__(
         self, run: str | Path, *, every: int = 1, keep: int = 2, monitor: str | None = None, mode: str | None = None
     ) -> None:
-        at_least_1("Checkpoints", "every", every)
-        if not hasattr(keep, "__index__") or keep < 2:
-            raise ValueError(f"Checkpoints: expected keep of at least 2 (the newest may be damaged), got {keep!r}")
         if mode not in (None, "min", "max"):
             raise ValueError(f"Checkpoints: expected mode 'min' or 'max', got {mode!r}")
         self.run: Path = Path(run)
-        self.every: int = every
-        self.keep: int = keep
+        self.every: int = at_least_1("Checkpoints", "every", every)
+        self.keep: int = integer("Checkpoints", "keep", keep, low=2)
         self.monitor: str | None = monitor
         self.mode = mode
         self.lock: RunLock = RunLock(self.run)
@@ -111,7 +108,8 @@ class Checkpoints(Callback):
             raise ValueError("Checkpoints: expected to be the last of the callbacks, so that what the others remember "
                              "is saved after they saw a row; change their order")
         self._column = self.monitor or f"{'validation' if 'validation' in trainer.data else 'train'}_loss"
-        self._sign = 1 if direction("Checkpoints", self._column, self.mode, trainer.loss) == "max" else -1
+        mode = direction("Checkpoints", self._column, self.mode, trainer.loss, trainer.data or None)
+        self._sign = 1 if mode == "max" else -1
         with self._explained("begin", self.run):
             self.run.mkdir(parents=True, exist_ok=True)
             self.lock.__enter__()
@@ -151,7 +149,8 @@ class Checkpoints(Callback):
         last = trainer.stopped or trainer.step >= self._steps
         if last or (len(trainer.history.rows) - 1) % self.every == 0:
             if self._column not in row:
-                raise KeyError(f"Checkpoints: no column {self._column!r} in {', '.join(row)}")
+                raise ValueError(f"Checkpoints: no column {self._column!r} in {', '.join(row)}: add it in a callback "
+                                 "that comes before")
             value = snapshot.mean(row[self._column])
             if value is not None and (self.best is None or self._sign * (value - self.best[1]) > 0):
                 self.best = trainer.step, value

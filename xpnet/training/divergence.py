@@ -7,18 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..backend import Array, namespace, to_numpy
-from ..nn.network import blocks
+from ..datasets.admission import NotFiniteError
 from .state import RunState
 from .step import Learner
 
 __all__ = ["POLICIES", "DivergenceError", "DivergencePolicy", "DivergenceWarning", "Minibatch", "NotFiniteError",
-           "check_finite", "finite_flags", "first_non_finite"]
+           "finite_flags", "first_non_finite"]
 
 #: Features, targets, learning rate, and the uniform draws by name.
 Minibatch = tuple[Array, Array, Any, Mapping[str, Array]]
 
 HALVINGS = 10  # of the rate in one run, at most
-_ROWS = 10_000  # checked at a time: each check waits for one answer from the device
 
 
 class DivergenceError(ValueError, ArithmeticError):
@@ -27,32 +26,6 @@ class DivergenceError(ValueError, ArithmeticError):
 
 class DivergenceWarning(RuntimeWarning):
     """Training diverged, and goes on from where it was last evaluated, with half the rate."""
-
-
-class NotFiniteError(ValueError, ArithmeticError):
-    """Data have NaN or infinity in them; the message names the first."""
-
-
-def check_finite(x: Array, what: str) -> None:
-    """Check that numbers (n, features) are finite.
-
-    Raises
-    ------
-    NotFiniteError
-        If one is NaN or infinite.
-    """
-    xp = namespace(x)
-    if not xp.isdtype(x.dtype, "real floating"):
-        return
-    for rows in blocks(x.shape[0], _ROWS):
-        part = xp.reshape(x[rows, ...], (-1,))
-        finite = xp.isfinite(part)
-        if not bool(xp.all(finite)):
-            first = int(xp.argmin(xp.astype(finite, xp.int8)))
-            width = part.shape[0] // max(1, x[rows, ...].shape[0])
-            place = f"example {rows.start + first // width}" + (f", feature {first % width}" if x.ndim > 1 else "")
-            raise NotFiniteError(f"{what}: expected finite numbers, got {float(part[first])} in {place}; check the "
-                                 f"{what.rpartition(' ')[2]} for NaN and infinity, and fill them in or leave them out")
 
 
 def finite_flags(arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> Any:

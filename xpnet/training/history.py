@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..backend import to_numpy
-from ..nn.losses import Loss, Measure, measures_of
+from ..backend import Array, to_numpy
+from ..nn.losses import Loss, Measure, measures_of, undefined_measures
 from ..nn.summary import text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["History", "by_model", "direction", "measured"]
+__all__ = ["History", "by_model", "check_defined", "direction", "measured"]
 
 
 def measured(loss: Loss, *, validated: bool = True) -> dict[str, Measure]:
@@ -22,21 +22,44 @@ def measured(loss: Loss, *, validated: bool = True) -> dict[str, Measure]:
     return {f"{split}_{name}": measure for split in splits for name, measure in measures_of(loss).items()}
 
 
-def direction(owner: str, column: str, mode: str | None, loss: Loss) -> str:
+def direction(
+    owner: str, column: str, mode: str | None, loss: Loss, data: Mapping[str, tuple[Array, Array]] | None = None
+) -> str:
     """Return "max" if more of a column is better, else "min": what ``mode`` says or, without it, the loss.
 
     Raises
     ------
     ValueError
-        If the loss does not report the column, and there is no mode.
+        If the loss does not report the column, and there is no mode; or if it does, but the ``data`` of the run, by
+        split, leave the column out or undefined.
     """
-    if mode is not None:
-        return mode
     known = measured(loss)
     if column not in known:
-        raise ValueError(f"{owner}: expected monitor as one of {', '.join(known)}, got {column!r}; with mode='min' or "
-                         "mode='max' it may be a column that a callback adds")
-    return "max" if known[column].more_is_better else "min"
+        if mode is None:
+            raise ValueError(f"{owner}: expected monitor as one of {', '.join(known)}, got {column!r}; with mode='min' "
+                             "or mode='max' it may be a column that a callback adds")
+        return mode
+    split, _, name = column.partition("_")
+    if data is not None and split not in data:
+        raise ValueError(f"{owner}: expected a column of this run, got {column!r} without {split} data: give fit "
+                         f"{split}=(x, y), or monitor 'train_{name}'")
+    check_defined(owner, column, loss, data)
+    return mode or ("max" if known[column].more_is_better else "min")
+
+
+def check_defined(owner: str, column: str, loss: Loss, data: Mapping[str, tuple[Array, Array]] | None) -> None:
+    """Check that a column by which networks are compared is defined for the data, by split.
+
+    Raises
+    ------
+    ValueError
+        If it is not: each value would be NaN.
+    """
+    split, _, name = column.partition("_")
+    why = undefined_measures(loss, data[split][1]).get(name) if data else None
+    if why:
+        raise ValueError(f"{owner}: {column} is not defined, since {why}: use '{split}_loss' instead, or at least 2 "
+                         "examples with different targets")
 
 
 class History:

@@ -116,16 +116,26 @@ class Loop:
             state.stopped = bool(callback.on_evaluation(trainer, row)) or state.stopped
         return state.stopped
 
-    def check_parameters(self) -> bool:
-        """Check that parameters and running statistics are finite, and do what the policy says if they are not.
+    def check_network(self, x: Array, y: Array, only: Array | None = None) -> None:
+        """Check that the parameters, and the loss of some examples, are finite after the last update.
 
-        Returns
-        -------
-        bool
-            Whether the run went back to its last finite state.
+        The losses of the updates say nothing of the network that the last of them left.
+
+        Parameters
+        ----------
+        x, y : array
+            Checked features and labels.
+        only : array of int, optional
+            The indices of the rows of x that the labels belong to.
         """
         trainer, state = self._trainer, self._trainer.run_state
-        # A weight of -inf may hide behind a ReLU.
+        if not self.check_parameters():
+            loss = trainer.learner.evaluate(x, y, only, measures=False)["loss"]
+            self._policy.handle_non_finite(state, to_numpy(loss), state.step, "loss")
+
+    def check_parameters(self) -> bool:
+        """Check the parameters, since a weight of -inf may hide behind a ReLU; return whether the run went back."""
+        trainer, state = self._trainer, self._trainer.run_state
         flags = to_numpy(finite_flags(trainer.arrays, trainer.architecture.shapes))
         return self._policy.handle_non_finite(state, flags, state.step, "parameters")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..backend import Array
-from ..nn.per_model import at_least_1
+from ..nn.per_model import at_least_1, number
 from ..nn.sequential import Sequential
 from .callbacks import Callback
 from .history import History
@@ -165,14 +165,14 @@ def find_lr(
     TypeError
         If an option is the test's own to choose.
     """
-    if not 0 <= low < high < math.inf or (scale == "exponential" and not low):
+    low, high = number("find_lr", "low", low), number("find_lr", "high", high)
+    if not low < high or (scale == "exponential" and not low):
         raise ValueError(f"find_lr: expected 0 < low < high (low may be 0 on a linear scale), got {low} and {high}")
     if scale not in ("exponential", "linear"):
         raise ValueError(f"find_lr: expected the scale 'exponential' or 'linear', got {scale!r}")
     if own := [name for name in ("schedule", "callbacks", "divergence") if name in options]:
         raise TypeError(f"find_lr: it has a {own[0]} of its own: leave {own[0]}= out")
-    at_least_1("find_lr", "points", points)
-    at_least_1("find_lr", "steps", steps)
+    points, steps = at_least_1("find_lr", "points", points), at_least_1("find_lr", "steps", steps)
     if steps < 10:
         raise ValueError(f"find_lr: expected at least 10 steps, got {steps}")
 

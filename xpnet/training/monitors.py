@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..backend import Array, to_numpy
-from ..nn.per_model import at_least_1
+from ..nn.per_model import at_least_1, number
 from .callback import Callback
 from .history import direction
 
@@ -23,18 +23,16 @@ class _Monitor(Callback):
     def __init__(self, monitor: str, mode: str | None, min_delta: float = 0.0) -> None:
         if mode not in (None, "min", "max"):
             raise ValueError(f"{type(self).__name__}: expected mode 'min' or 'max' for {monitor!r}, got {mode!r}")
-        if not min_delta >= 0:
-            raise ValueError(f"{type(self).__name__}: expected min_delta of at least 0, got {min_delta!r}")
         self.monitor: str = monitor
         self.mode: str | None = mode  # without one, the trainer's loss knows
         self._given = mode
-        self.min_delta: float = min_delta
+        self.min_delta: float = number(type(self).__name__, "min_delta", min_delta)
         self.best: list[float | None] = []
         self.wait: list[int] = []
 
     def on_begin(self, trainer: Trainer, steps: int) -> None:
         """Forget an earlier run, but not the beginning of this one."""
-        mode = direction(type(self).__name__, self.monitor, self._given, trainer.loss)
+        mode = direction(type(self).__name__, self.monitor, self._given, trainer.loss, trainer.data or None)
         if not trainer.history.rows:
             self.best, self.wait = [], []
         elif self.mode not in (None, mode):
@@ -45,8 +43,8 @@ class _Monitor(Callback):
     def look(self, row: Mapping[str, Any]) -> list[bool]:
         """Take a row into account, and return for each model whether it is better than before."""
         if self.monitor not in row:
-            raise KeyError(f"{type(self).__name__}: no column {self.monitor!r} in {', '.join(row)}"
-                           + (": give fit validation data" if self.monitor.startswith("validation") else ""))
+            raise ValueError(f"{type(self).__name__}: no column {self.monitor!r} in {', '.join(row)}: add it in a "
+                             "callback that comes before")
         values = to_numpy(row[self.monitor]).reshape(-1).tolist()
         sign = 1 if self.mode == "max" else -1
         self.best, self.wait = self.best or [None] * len(values), self.wait or [0] * len(values)
@@ -90,9 +88,8 @@ class EarlyStopping(_Monitor):
     def __init__(
         self, monitor: str = "validation_loss", *, patience: int = 5, min_delta: float = 0.0, mode: str | None = None
     ) -> None:
-        at_least_1("EarlyStopping", "patience", patience)
         super().__init__(monitor, mode, min_delta)
-        self.patience = patience
+        self.patience: int = at_least_1("EarlyStopping", "patience", patience)
 
     def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
         """Stop if nothing improved for too long."""
@@ -117,7 +114,7 @@ class BestWeights(_Monitor):
     ----------
     arrays : dict of str to array
         The best parameters and running statistics, as ``Network(trainer.architecture, best.arrays)`` takes them.
-        A model without any finite value keeps those of the first evaluation.
+        A model without any finite value has those of the last evaluation: none is its best.
     """
 
     def __init__(self, monitor: str = "validation_loss", *, mode: str | None = None, restore: bool = True) -> None:
@@ -134,7 +131,8 @@ class BestWeights(_Monitor):
     def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
         """Copy the arrays of the models that are better than before."""
         better, device = self.look(row), trainer.network.device
-        if not any(better) and self.arrays:
+        better = [new or best is None for new, best in zip(better, self.best, strict=True)]
+        if not any(better):
             return None
         with device.activate():
             mask = device.asarray(better)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..nn.per_model import at_least_1, check_range, is_array, lengths
+from ..nn.per_model import check_range, integer, is_array, lengths, number
 from ..nn.sequential import Sequential
 from .divergence import POLICIES
 from .optimizers import Optimizer
@@ -13,17 +13,17 @@ from .optimizers import Optimizer
 __all__ = ["check_length", "check_options", "count_models"]
 
 
-def check_options(
-    architecture: Any, optimizer: Any, loss: Any, *, l2: Any, clip_norm: Any, batch_size: Any, seed: Any, dtype: str,
-    divergence: str,
-) -> None:
-    """Check a trainer's arguments, with the optimiser and the loss that it uses.
+def check_options(architecture: Any, **options: Any) -> dict[str, Any]:
+    """Return a trainer's arguments with Python's numbers in place of NumPy's, having checked them.
 
     Raises
     ------
     TypeError, ValueError
         If one is of another kind or out of its range.
     """
+    optimizer, loss, divergence = options["optimizer"], options["loss"], options["divergence"]
+    l2, seed, order_seed, dtype = options["l2"], options["seed"], options["order_seed"], options["dtype"]
+    clip_norm = options["clip_norm"]
     if not isinstance(architecture, Sequential):
         raise TypeError(f"Trainer: expected a Sequential, like xpnet.mlp(...), got {architecture!r}")
     if not isinstance(optimizer, Optimizer):
@@ -32,7 +32,7 @@ def check_options(
     if isinstance(loss, type) or not (hasattr(loss, "encoder") and hasattr(loss, "measures")):
         raise TypeError(f"Trainer: expected a loss, like xpnet.SoftmaxCrossEntropy(), with its forward, encoder, "
                         f"measures and so on, got {loss!r}")
-    at_least_1("Trainer", "batch_size", batch_size)
+    batch_size = integer("Trainer", "batch_size", options["batch_size"])
     if batch_size < architecture.least_batch:
         kind = next(type(layer).__name__ for layer in architecture.layers if layer.least_batch > batch_size)
         raise ValueError(f"Trainer: expected a batch_size of at least {architecture.least_batch}, since {kind} "
@@ -44,13 +44,17 @@ def check_options(
             raise ValueError(f"Trainer: expected {name} as one number per model, got an array of {value.ndim} axes")
     if clip_norm is not None and min(clip_norm if is_array(clip_norm) else [clip_norm]) == 0:
         raise ValueError("Trainer: expected clip_norm above 0, got 0; None does not clip")
-    for one in seed if is_array(seed) else [seed]:
-        if not hasattr(one, "__index__"):
-            raise TypeError(f"Trainer: expected seed as an integer, or one for each model, got {seed!r}")
-    if dtype not in ("float32", "float64"):
+    try:
+        seeds = [integer("Trainer", "seed", one, low=0) for one in (seed if is_array(seed) else [seed])]
+    except TypeError:
+        raise TypeError(f"Trainer: expected seed as an integer, or one for each model, got {seed!r}") from None
+    if not isinstance(dtype, str) or dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
     if divergence not in POLICIES:
         raise ValueError(f"divergence: expected 'raise', 'freeze' or 'halve', got {divergence!r}")
+    return {**options, "batch_size": batch_size, "seed": seeds if is_array(seed) else seeds[0],
+            "l2": l2 if is_array(l2) else float(l2), "dtype": str(dtype),
+            "order_seed": None if order_seed is None else integer("Trainer", "order_seed", order_seed, low=0)}
 
 
 def count_models(architecture: Sequential, optimizer: Any, **others: Any) -> tuple[int, ...]:
@@ -69,8 +73,10 @@ def count_models(architecture: Sequential, optimizer: Any, **others: Any) -> tup
     return tuple(set(sizes.values()))
 
 
-def check_length(steps: Any, epochs: Any, evaluate_every: Any, train_sample: Any, validation: Any) -> None:
-    """Check what ``fit`` is told beside the training data.
+def check_length(
+    steps: Any, epochs: Any, evaluate_every: Any, train_sample: Any, validation: Any
+) -> tuple[int | None, float | None, int | None, int | None]:
+    """Return the first four arguments that ``fit`` is given beside the training data as Python's numbers, checked.
 
     Raises
     ------
@@ -79,11 +85,9 @@ def check_length(steps: Any, epochs: Any, evaluate_every: Any, train_sample: Any
     """
     if (steps is None) == (epochs is None):
         raise ValueError("fit: expected either steps= or epochs=, got both or neither")
-    check_range("fit", "steps or epochs", steps if epochs is None else epochs)
-    if not (steps is None or hasattr(steps, "__index__")):
-        raise TypeError(f"fit: expected steps as an integer, got {steps!r}")
-    for name, count in (("evaluate_every", evaluate_every), ("train_sample", train_sample)):
-        if count is not None:
-            at_least_1("fit", name, count)
     if not (validation is None or (isinstance(validation, Sequence) and len(validation) == 2)):
         raise TypeError("fit: expected validation=(features, labels)")
+    return (None if steps is None else integer("fit", "steps", steps, low=0),
+            None if epochs is None else number("fit", "epochs", epochs),
+            None if evaluate_every is None else integer("fit", "evaluate_every", evaluate_every),
+            None if train_sample is None else integer("fit", "train_sample", train_sample))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..backend import Array, Device, assign, holds, namespace, take
+from ..datasets.admission import NotFiniteError
 from ..nn.layers import Standardize, batch_total
 from ..nn.network import blocks
 from ..nn.scaling import working_scaling
@@ -22,13 +25,51 @@ def moments(x: Array, device: Device, only: Array | None = None) -> tuple[Array,
 
     They are those of the rows whose indices are ``only``, or of all.
 
-    In one pass, block by block, so that integers stay as they are and a file is read once: Chan, Golub
-    and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1982.
+    Raises
+    ------
+    NotFiniteError
+        If a standard deviation is too large or too small for float64.
     """
     xp, n = device.xp, (x if only is None else only).shape[0]
+    with device.watched():  # what overflows is looked for
+        mean, var = _mean_and_variance(x, xp, n, only)
+        unit = xp.ones_like(mean)
+        # The square of a deviation beyond 1e154 is infinite, and that of one below 1e-162 is 0.
+        lost = ~xp.isfinite(var) | ((var < 1e-290) & (xp.abs(mean) < 1e-130))
+        if xp.isdtype(x.dtype, "real floating") and bool(xp.any(lost)):
+            largest = unit * 0.0
+            for rows in blocks(n, 200):
+                largest = xp.maximum(largest, xp.max(xp.abs(xp.astype(gather(x, rows, only), xp.float64)), axis=0))
+            lost = lost & (largest > 0.0)
+            if bool(xp.any(lost)):
+                unit = xp.where(lost, largest, unit)
+                mean, var = _mean_and_variance(x, xp, n, only, unit)
+        # Rounding leaves a constant feature a deviation of about eps * mean: it counts as none.
+        varies = var > (xp.finfo(xp.float64).eps * n * mean) ** 2
+        inverse = xp.where(varies, 1.0 / xp.sqrt(xp.where(varies, var, 1.0)) / unit, 1.0)
+        mean = mean * unit
+    info = xp.finfo(xp.float64)
+    good = (xp.abs(mean) <= info.max) & (inverse <= info.max) & (inverse >= info.smallest_normal)
+    if not bool(xp.all(good)):
+        first = int(xp.argmin(xp.astype(good, xp.int8)))
+        raise NotFiniteError(f"features: feature {first} has mean {float(mean[first]):.3g} and standard deviation "
+                             f"{1.0 / float(inverse[first]):.3g}, by which float64 cannot standardise it; rescale it")
+    return mean, inverse
+
+
+def _mean_and_variance(
+    x: Array, xp: Any, n: int, only: Array | None, unit: Array | None = None
+) -> tuple[Array, Array]:
+    """Return each feature's mean and variance in ``unit``.
+
+    In one pass and in float64, block by block, so that integers stay as they are and a file is read once: Chan, Golub
+    and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1982.
+    """
     mean = squares = 0.0
     for rows in blocks(n, 200):  # which stay in the processor's cache
         part = xp.astype(gather(x, rows, only), xp.float64)
+        if unit is not None:
+            part /= unit
         m = part.shape[0]
         centre = batch_total(part) / m
         part -= centre
@@ -36,10 +77,7 @@ def moments(x: Array, device: Device, only: Array | None = None) -> tuple[Array,
         off = centre - mean
         mean = mean + off * (m / rows.stop)
         squares = squares + batch_total(part) + off**2 * (m * rows.start / rows.stop)
-    var = squares / n
-    # Rounding leaves a constant feature a deviation of about eps * mean: it counts as none.
-    varies = var > (xp.finfo(xp.float64).eps * n * mean) ** 2
-    return mean, 1.0 / xp.sqrt(xp.where(varies, var, 1.0))
+    return mean, squares / n
 
 
 class Rows:

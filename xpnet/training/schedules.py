@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..nn.per_model import PER_MODEL, at_least_1, check_range, is_array, per_model
+from ..nn.per_model import PER_MODEL, as_python, at_least_1, check_range, integer, is_array, per_model
 
 __all__ = ["Constant", "Cosine", "CyclicLR", "Schedule", "Step"]
 
@@ -37,6 +37,7 @@ class Constant:
 
     def __post_init__(self) -> None:
         check_range("Constant", "eta", self.eta)
+        as_python(self)
 
     def __call__(self, step: int) -> Any:
         """Return the rate of update ``step``."""
@@ -65,6 +66,7 @@ class CyclicLR:
         for name in ("eta_min", "eta_max"):
             check_range("CyclicLR", name, getattr(self, name))
         at_least_1("CyclicLR", "step_size", self.step_size)
+        as_python(self)
 
     def __call__(self, step: int) -> Any:
         """Return the rate of update ``step``."""
@@ -94,8 +96,12 @@ class Step:
     def __post_init__(self) -> None:
         for name in ("eta", "gamma"):
             check_range("Step", name, getattr(self, name))
-        if not is_array(self.step_size):
-            at_least_1("Step", "step_size", self.step_size)
+        at: Any = self.step_size
+        if is_array(at):
+            object.__setattr__(self, "step_size", [integer("Step", "step_size", update, low=0) for update in at])
+        else:
+            at_least_1("Step", "step_size", at)
+        as_python(self)
 
     def __call__(self, step: int) -> Any:
         """Return the rate of update ``step``."""
@@ -132,6 +138,7 @@ class Cosine:
         for name in ("eta_max", "eta_min"):
             check_range("Cosine", name, getattr(self, name))
         at_least_1("Cosine", "steps", self.steps)
+        as_python(self)
 
     def __call__(self, step: int) -> Any:
         """Return the rate of update ``step``."""

@@ -198,7 +198,9 @@ class Learner:
         """Change the parameters by their gradients, but those that took them as they were formed."""
         apply(self._rule, self._segments, lr, step, self._clip_norm, self._axes)
 
-    def evaluate(self, x: Array, y: Array, only: Array | None = None) -> dict[str, Array]:
+    def evaluate(
+        self, x: Array, y: Array, only: Array | None = None, *, measures: bool = True
+    ) -> dict[str, Array]:
         """Return ``loss``, ``cost`` and what the loss measures beside, block by block.
 
         Parameters
@@ -209,6 +211,8 @@ class Learner:
             Checked labels.
         only : array of int, optional
             The indices of the rows of x that the labels belong to; all by default.
+        measures : bool
+            Whether to measure anything beside loss and cost.
 
         Returns
         -------
@@ -226,8 +230,8 @@ class Learner:
                     outputs, _, _ = self._wired.forward(features)
                     value, _ = self._loss.forward(outputs, encode(labels))
                     loss = loss + value * (labels.shape[0] / n)
-                    tally = tally + self._loss.tally(outputs, labels)
-            beside: Mapping[str, Array] = self._loss.score(tally, y)
+                    tally = tally + self._loss.tally(outputs, labels) if measures else 0.0
+            beside: Mapping[str, Array] = self._loss.score(tally, y) if measures else {}
             cost = loss + l2_penalty(self._l2, self.network.penalised(self.arrays))
         return {"loss": loss, "cost": cost, **beside}
 

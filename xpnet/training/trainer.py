@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..backend import Array, Device, check_same_device, from_dlpack
+from ..backend import Array, Device, check_same_device
+from ..datasets.admission import admit, check_finite
+from ..nn.examples import check_examples
 from ..nn.losses import Loss, SoftmaxCrossEntropy
 from ..nn.per_model import describe, hosted, is_array, signature, stack
 from ..nn.sequential import Sequential
@@ -15,7 +17,7 @@ from .batches import Batches
 from .callback import Callback
 from .checkpoints import confirm, resume
 from .divergence import DivergenceError
-from .evaluation import check_examples, evaluate
+from .evaluation import evaluate
 from .history import History
 from .loop import Loop, notifying
 from .optimizers import SGD, Optimizer
@@ -85,29 +87,27 @@ class Trainer(Run):
         super().__init__()
         rule: Any = optimizer or SGD()
         measure: Any = loss or SoftmaxCrossEntropy()
-        check_options(architecture, rule, measure, l2=l2, clip_norm=clip_norm, batch_size=batch_size, seed=seed,
-                      dtype=dtype, divergence=divergence)
-        self.options: dict[str, Any] = {
-            "optimizer": rule, "schedule": schedule, "loss": measure, "l2": l2, "clip_norm": clip_norm,
-            "batch_size": batch_size, "seed": seed, "order_seed": order_seed, "dtype": dtype, "device": device,
-        }
+        self.options: dict[str, Any] = check_options(
+            architecture, optimizer=rule, schedule=schedule, loss=measure, l2=l2, clip_norm=clip_norm,
+            batch_size=batch_size, seed=seed, order_seed=order_seed, dtype=dtype, device=device, divergence=divergence)
+        self.divergence: str = self.options.pop("divergence")
         self.architecture: Sequential = architecture
         self.optimizer: Optimizer = rule
         self.schedule: Schedule = hosted(schedule if callable(schedule) else Constant(schedule))
         self.loss: Loss = measure
-        self.l2: float | Array = l2
-        self.clip_norm: float | Array | None = clip_norm
-        self.batch_size: int = int(batch_size)  # an integer of NumPy's could not be written to a checkpoint
-        self.seed: int | Sequence[int] = seed
-        self.dtype: str = dtype
-        first: Any = seed[0] if is_array(seed) else seed  # type: ignore[index]
-        self.order_seed: int = first if order_seed is None else order_seed
+        self.l2: float | Array = self.options["l2"]
+        self.clip_norm: float | Array | None = self.options["clip_norm"]
+        self.batch_size: int = self.options["batch_size"]
+        self.seed: int | Sequence[int] = self.options["seed"]
+        self.dtype: str = self.options["dtype"]
+        first: Any = self.seed[0] if is_array(self.seed) else self.seed
+        self.order_seed: int = first if order_seed is None else self.options["order_seed"]
         self.callbacks: tuple[Callback, ...] = tuple(callbacks)
-        self.divergence = divergence
         self.device: Device | None = Device(device) if isinstance(device, str) else device
         self._moves_data = self.device is not None
         self.models: tuple[int, ...] = count_models(
-            architecture, rule, l2=l2, clip_norm=clip_norm, seed=seed, **{"learning rate": self.schedule(0)})
+            architecture, rule, l2=self.l2, clip_norm=self.clip_norm, seed=self.seed,
+            **{"learning rate": self.schedule(0)})
         if divergence == "halve" and self.models:
             raise ValueError("divergence='halve' is for one network; several have 'freeze'")
         self.data: dict[str, tuple[Array, Array]] = {}
@@ -213,12 +213,16 @@ class Trainer(Run):
             If a loss or a weight is not finite (``divergence="raise"``, or too often with ``"halve"``). The trainer is
             then as it was when last evaluated.
         """
-        check_length(steps, epochs, evaluate_every, train_sample, validation)
-        device = self.device or check_same_device(x=from_dlpack(x), y=from_dlpack(y))
+        steps, epochs, evaluate_every, train_sample = check_length(steps, epochs, evaluate_every, train_sample,
+                                                                   validation)
+        device = self.device or check_same_device(x=admit(x, "features"), y=admit(y, "labels", real=False))
         x, y = self._checked(x, y, device)
         held_out = self._checked(*validation, device, "validation ") if validation else None
         with device.activate(), device.watched():
             self._place(device, x)
+            if held_out and self.learner.scaling:  # which was not known when the data were checked
+                check_finite(held_out[0], "validation features", dtype=getattr(device.xp, self.dtype),
+                             scaling=self.learner.scaling)
             batches = self.batches(x, y)
             total = steps if steps is not None else round((epochs or 0) * batches.per_epoch)
             every, sample = evaluate_every or batches.per_epoch, min(train_sample or x.shape[0], x.shape[0])
@@ -322,4 +326,6 @@ class Trainer(Run):
         return evaluate(self.learner, x, y, self.models)
 
     def _checked(self, x: Array, y: Array, device: Device, what: str = "") -> tuple[Array, Array]:
-        return check_examples(x, y, self.architecture, self.loss, device, move=self._moves_data, what=what)
+        scaling = self.learner.scaling if self.arrays and self.network.device == device else None
+        return check_examples(x, y, self.architecture, self.loss, device, dtype=self.dtype, scaling=scaling,
+                              move=self._moves_data, what=what)
