@@ -180,11 +180,12 @@ class MLP(Estimator):
     def _trainer(self, x: Array, outputs: int, network: Network | None = None, **swept: Any) -> Trainer:
         """Make a trainer for features x, of ``swept`` parameters (perhaps lists over models) before one's own."""
         p = {**self.get_params(), **swept}
-        hidden = p["hidden_layer_sizes"]
+        hidden, names = p["hidden_layer_sizes"], getattr(self, "feature_names_in_", None)
         architecture = network.architecture if network else mlp(
             x.shape[1], tuple(hidden) if is_array(hidden) else (hidden,), outputs,
             batch_norm=p["batch_norm"], dropout=p["dropout"], standardize=p["standardize"],
-            initializer=p["initializer"] or Xavier(), feature_names=getattr(self, "feature_names_in_", None),
+            initializer=p["initializer"] or Xavier(),
+            feature_names=names if names is not None and len(set(names)) == len(names) else None,  # twice: no names
         )
         like = network.arrays[architecture.parameters[0]] if network else x
         return Trainer(

@@ -18,6 +18,7 @@ from ...files.storage import DamagedError, read_file, replace_file
 from .. import initializers
 from ..layers import LAYERS
 from ..sequential import Sequential
+from .dtypes import as_supported
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -111,7 +112,7 @@ def load_network(
                 f"{str(metadata.get('format'))[:80]!r}; Network.from_torch(layers, safetensors.numpy.load_file(path)) "
                 "reads the weights of a torch module")
         architecture = architecture_from(json.loads(metadata["architecture"]))
-        return make(architecture, {name: here.asarray(a) for name, a in unpack(content).items()})
+        return make(architecture, {name: here.asarray(as_supported(name, a)) for name, a in unpack(content).items()})
     except (DamagedError, AttributeError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a network that xpnet wrote ({str(error)[:500]})") from error
 
