@@ -207,9 +207,11 @@ def test_search_places_describes_what_it_sees(tmp_path: Path) -> None:
     assert row["detail"] == "no CIFAR-10 in this directory"
     (write(tmp_path, BINARY) / "test_batch.bin").unlink()
     [row] = datasets.search_places(tmp_path)
-    assert (row["found"], row["detail"]) == (True, "directory, 5 of 6 batches")
-    [row] = datasets.search_places(archive(tmp_path / "copy-python.tgz", []))
+    assert (row["found"], row["detail"]) == (False, "directory, 5 of 6 batches: test_batch.bin is missing")
+    [row] = datasets.search_places(archive(tmp_path / "copy.tgz", batches(PICKLED)))
     assert (row["found"], row["layout"]) == (True, "pickled archive")
+    [row] = datasets.search_places(archive(tmp_path / "copy-python.tgz", []))
+    assert (row["found"], row["layout"]) == (False, "")
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the XDG specification is for other systems")

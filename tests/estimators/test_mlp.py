@@ -560,3 +560,14 @@ def test_scikit_learn_is_not_imported() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     said = "tags are scikit-learn's, which is not imported: import sklearn first"
     assert done.stdout.splitlines() == ["False False", said]
+
+
+@pytest.mark.backends("numpy")
+def test_networks_keep_the_names_of_a_tables_columns() -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    x, y = blobs(Device(), 60)
+    for columns, kept in (("abcdef", tuple("abcdef")), ("abcdea", None), (range(6), None)):
+        model = classifier().fit(pandas.DataFrame(x, columns=list(columns)), y)
+        assert model.network_.architecture.feature_names == kept
+    model = classifier().fit(pandas.DataFrame(x, columns=list("abcdef")), y)
+    assert type(model).from_network(model.network_).network_.architecture.feature_names == tuple("abcdef")

@@ -10,8 +10,20 @@ import numpy as np
 import pytest
 from helpers import draw
 
-from xpnet import Checkpoints, Ensemble, Network, Sequential, Trainer, mlp, sweep
+from xpnet import (
+    Checkpoints,
+    Ensemble,
+    GridSearch,
+    MLPClassifier,
+    MLPRegressor,
+    Network,
+    Sequential,
+    Trainer,
+    mlp,
+    sweep,
+)
 from xpnet.backend import Device, to_numpy
+from xpnet.cli import main
 from xpnet.nn.scaling import compared_dtype, rounds_away, working_scaling
 from xpnet.nn.summary import activation_statistics
 
@@ -129,6 +141,36 @@ def test_sweeps_ensembles_and_resumed_runs(name: str, tmp_path: Path) -> None:
     resumed = Trainer(trainer.architecture, batch_size=20, schedule=0.05, callbacks=[Checkpoints(tmp_path / "run")])
     resumed.resume(tmp_path / "run")
     assert np.array_equal(resumed.network(new), trainer.network(new))
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("name", ["kelvin", "seconds in float32", "years"])
+def test_estimators_and_grid_search(name: str) -> None:
+    x, new, y = features(name), features(name, 30, "new"), np.arange(N) % 2
+    options = {"max_iter": 200, "tol": 0.1, "random_state": 0}
+    model = MLPClassifier((8,), **options).fit(x, y)
+    search = GridSearch(MLPClassifier((8,), **options), {"l2": [0.0, 0.1]}, cv=2).fit(x, y)
+    for found in (model, search.best_estimator_):
+        outputs = expected(found.network_, new, x)
+        p = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(found.predict_proba(new), p, rtol=0, atol=1e-6)
+    outputs = MLPRegressor((8,), **options).fit(x, y.astype("float32"))
+    np.testing.assert_allclose(outputs.predict(new), expected(outputs.network_, new, x)[:, 0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("name", ["milliseconds", "milliseconds as integers"])
+def test_the_command_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x, new = features(name), features(name, 30, "new")
+    parts = {f"{k}_{part}": v for part in ("validation", "test") for k, v in (("x", x), ("y", np.arange(N) % 3))}
+    np.savez(tmp_path / "mine.npz", x=x, y=np.arange(N) % 3, **parts)
+    np.save(tmp_path / "new.npy", new)
+    assert main(["train", "--data", str(tmp_path / "mine.npz"), "--hidden", "8", "--epochs", "2", "--out",
+                 str(tmp_path / "run")]) == 0
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "new.npy"), "--raw", "--out",
+                 str(tmp_path / "out.npy")]) == 0
+    network = Network.load(tmp_path / "run" / "network.safetensors")
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected(network, new, x), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["milliseconds", "kelvin", "near 0", "huge"])

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import kinds
 from ..files.storage import DamagedError, read_file
 from ..nn.initializers import He, Normal, Xavier
 from ..sweeps.space import LogUniform, Uniform
@@ -73,6 +74,8 @@ def read(path: Path, parser: argparse.ArgumentParser) -> dict[str, list[str]]:
     try:
         found = tomllib.loads(read_file(path.resolve(), _LARGEST).decode())
     except (DamagedError, ValueError, RecursionError) as error:  # tomllib's own errors are ValueErrors
+        if path.is_file() and kinds.kind_of(kinds.start_of(path)) is not kinds.TEXT:
+            raise ConfigError(f"{path}: not a TOML file, but {kinds.describe(path)}") from error
         raise ConfigError(f"{path}: not a TOML file ({error})") from error
     options = _options(parser)
     lines: dict[str, list[str]] = {}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xpnet.datasets import _arrays
-from xpnet.datasets._cifar10 import cifar10, search_places
+from xpnet.datasets._cifar10 import cifar10, located, search_places
 from xpnet.datasets._download import download_cifar10
 from xpnet.datasets._errors import CorruptDataError, DataNotFoundError, HTMLDataError, TruncatedDataError
 from xpnet.datasets._synthetic import synthetic
@@ -76,7 +76,7 @@ def load(
     """
     sizes = {"train": train, "validation": validation, "test": test}
     chosen = {name: size for name, size in sizes.items() if size is not None}
-    if data is None and not download and not any(place["found"] for place in search_places()):
+    if data is None and not download and not located():
         if os.environ.get("XPNET_DATA"):
             return cifar10(validation=0)  # named, and not there: that is an error
         data = "synthetic"

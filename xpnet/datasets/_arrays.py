@@ -12,6 +12,7 @@ from xpnet.datasets import inputs
 from xpnet.datasets._errors import DataNotFoundError
 from xpnet.datasets._types import IMAGE_SHAPE, PIXELS, Dataset, Split
 from xpnet.datasets.inputs import InputError
+from xpnet.files import kinds
 from xpnet.files.storage import DamagedError
 from xpnet.random import stream
 
@@ -33,10 +34,20 @@ def is_meant(data: str | os.PathLike[str]) -> bool:
         If they do, and in a file of another kind.
     """
     path = Path(data)
-    ending = path.suffix.lower()
-    if ending in (".npy", ".csv", ".tsv", ".txt") and not path.expanduser().is_dir():
-        raise InputError(f"{path}: features and labels belong into one file; {_HOW}")
-    return ending == ".npz"
+    ending, place = path.suffix.lower(), path.expanduser()
+    if not place.is_file():
+        if ending in (".npy", ".csv", ".tsv", ".txt") and not place.is_dir():
+            raise InputError(f"{path}: features and labels belong into one file; {_HOW}")
+        return ending == ".npz"
+    kind = kinds.kind_of(kinds.start_of(place))
+    if kind in (kinds.NPY, kinds.TEXT) and ending != ".npz":
+        raise InputError(f"{path}: features and labels belong into one file; {_HOW}; this is {kind.name}")
+    # A web page or a damaged file in the place of an archive is CIFAR-10's to tell.
+    if kind is kinds.NPZ or ending == ".npz":
+        return True
+    if kind in (kinds.GZIP, kinds.HTML, kinds.EMPTY) or kind.name.startswith(kinds.UNKNOWN):
+        return False
+    raise InputError(f"{path}: {_HOW}, or an archive of CIFAR-10; got {kinds.describe(place)}")
 
 
 def load(path: Path) -> Dataset:

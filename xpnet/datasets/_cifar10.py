@@ -7,6 +7,7 @@ Images go block by block into arrays made beforehand, so that loading takes no m
 from __future__ import annotations
 
 import gzip
+import itertools
 import operator
 import os
 import tarfile
@@ -25,12 +26,15 @@ from xpnet.datasets._errors import CorruptDataError, DataNotFoundError, HTMLData
 from xpnet.datasets._layouts import LAYOUTS, Layout, user_cache
 from xpnet.datasets._pickled import read_batch
 from xpnet.datasets._types import PIXELS, Dataset, Split
+from xpnet.files import kinds
 
-__all__ = ["CLASSES", "cifar10", "search_places"]
+__all__ = ["CLASSES", "cifar10", "located", "search_places"]
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ROWS = 10_000  # images in a batch
 BLOCK = 250  # images of a binary batch that are read at once
+MATLAB = "cifar-10-batches-mat"
+_INSTEAD = "fetch the binary version, cifar-10-binary.tar.gz, with xpnet data --download"
 SPARE = 2**20  # bytes of an archive that may lie before, between and after its batches
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -48,7 +52,9 @@ def _find(place: Path | None) -> tuple[Layout | None, Path | None, str]:
     if place is None:
         return None, None, "not set"
     if place.is_file():
-        layout = next((v for v in LAYOUTS if v.archive == place.name), LAYOUTS["python" in place.name])
+        first = _first_member(place)
+        layout = next((v for v in LAYOUTS if first.startswith(f"{v.folder}/")), None)
+        layout = layout or next((v for v in LAYOUTS if v.archive == place.name), LAYOUTS["python" in place.name])
         return layout, place, f"archive, {place.stat().st_size:,} bytes"
     if not place.is_dir():
         return None, None, "no such file or directory"
@@ -60,7 +66,49 @@ def _find(place: Path | None) -> tuple[Layout | None, Path | None, str]:
         archive = place / layout.archive
         if archive.is_file():
             return layout, archive, f"archive, {archive.stat().st_size:,} bytes"
-    return None, None, "no CIFAR-10 in this directory"
+    matlab = any((folder / "test_batch.mat").is_file() for folder in (place / MATLAB, place))
+    return None, None, f"no CIFAR-10 in this directory{f', but its MATLAB version: {_INSTEAD}' if matlab else ''}"
+
+
+def _first_member(path: Path) -> str:
+    """Return the name of the first entry of a .tar.gz archive, or nothing if the file is none."""
+    try:
+        with gzip.open(path) as file:
+            stream = _Metered(cast(IO[bytes], file), path)
+            with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
+                names = (member.name.removeprefix("./") for member in itertools.islice(tar, 3))
+                return next((f"{name}/" for name in names if name not in ("", ".")), "")
+    except (EOFError, OSError, tarfile.TarError, zlib.error, ValueError, OverflowError):
+        return ""
+
+
+def _problem(layout: Layout, path: Path) -> str:
+    """Return why what was found by its name cannot be CIFAR-10, as far as sizes and first bytes tell, else nothing."""
+    if path.is_file():
+        kind, first = kinds.kind_of(kinds.start_of(path)), _first_member(path)
+        if kind is not kinds.GZIP:
+            return f"expected an archive like {layout.archive}, got {kinds.describe(path)}"
+        if first.startswith(f"{MATLAB}/"):
+            return f"the MATLAB version of CIFAR-10: {_INSTEAD}"
+        if not first.startswith(f"{layout.folder}/"):
+            return (f"expected an archive like {layout.archive}, got "
+                    f"{f'one that begins with {first[:80]}' if first else 'a damaged one'}")
+        return ""
+    for name in layout.batches:
+        batch = path / name
+        if not batch.is_file():
+            return f"{name} is missing"
+        size, expected = batch.stat().st_size, ROWS * (1 + PIXELS)
+        if layout.name == "binary" and size != expected:
+            return f"{name} has {size:,} bytes, expected {expected:,}; it is {kinds.describe(batch)}"
+        if layout.name == "pickled" and kinds.kind_of(kinds.start_of(batch)) is not kinds.PICKLE:
+            return f"{name} is {kinds.describe(batch)}, expected a batch of CIFAR-10"
+    return ""
+
+
+def located() -> bool:
+    """Return whether there is something in the places searched, damaged or not."""
+    return any(_find(place)[1] is not None for place in _places(None).values())
 
 
 def search_places(data_dir: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
@@ -75,14 +123,17 @@ def search_places(data_dir: str | os.PathLike[str] | None = None) -> list[dict[s
     -------
     list of dict
         In the order of the search: ``place`` (what names it), ``path`` (str), ``found`` (bool), ``layout``
-        (``"binary directory"``, ``"pickled archive"``, ... or ``""``) and ``detail`` (a few words).
+        (``"binary directory"``, ``"pickled archive"``, ... or ``""``) and ``detail`` (a few words). Files are
+        recognised by their first bytes and sizes; whether they are intact shows when they are read.
     """
     rows = []
     for place, path in _places(data_dir).items():
         layout, found, detail = _find(path)
         shown = str(found or path or "")
         kind = f"{layout.name} {detail.split(',')[0]}" if layout else ""
-        row = {"place": place, "path": shown, "found": found is not None, "layout": kind, "detail": detail}
+        problem = _problem(layout, found) if layout and found else ""
+        row = {"place": place, "path": shown, "found": found is not None and not problem,
+               "layout": "" if problem else kind, "detail": f"{detail}: {problem}" if problem else detail}
         rows.append(row)
     return rows
 
@@ -98,10 +149,15 @@ def _read_into(
     """Read one batch into the arrays ``part``."""
     _refuse_html(file, path, what)
     x, y = part
+    kind = kinds.kind_of(file.peek(kinds.START)[: kinds.START])
     if layout.name == "pickled":
+        if kind not in (kinds.PICKLE, kinds.TEXT, kinds.EMPTY) and not kind.name.startswith(kinds.UNKNOWN):
+            raise CorruptDataError(path, f"{what} is {kind.name}, expected a batch of CIFAR-10: {kind.advice}".lstrip())
         x[...], y[...] = read_batch(file, size, path, len(y))
         return
     expected = len(y) * (1 + PIXELS)
+    if size != expected and kind in (kinds.PNG, kinds.NPY, kinds.NPZ, kinds.GZIP, kinds.SAFETENSORS):
+        raise CorruptDataError(path, f"{what} is {kind.name}, expected a batch of CIFAR-10: {kind.advice}".lstrip())
     if size < expected:
         raise TruncatedDataError(path, size, expected, what)
     if size > expected:
@@ -163,6 +219,9 @@ def _read_archive(path: Path, layout: Layout, parts: dict[str, Part]) -> None:
     size = path.stat().st_size
     with path.open("rb") as file:
         _refuse_html(file, path)
+        kind = kinds.kind_of(file.peek(kinds.START))
+    if kind is not kinds.GZIP or _first_member(path).startswith(f"{MATLAB}/"):
+        raise CorruptDataError(path, _problem(layout, path))
     try:
         for name, member, length in _members(path, layout):
             _read_into(parts[name], member, length, path, layout, f"member {name}")

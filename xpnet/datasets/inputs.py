@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import Device
+from ..files import kinds as files
 from ..files.storage import read_file
 from . import _csv
 
@@ -93,7 +94,7 @@ def array(content: bytes, kinds: str = "biuf", what: str = "real numbers") -> ND
             header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
             shape, by_column, dtype = header(stream, max_header_size=_HEADER)
     except Exception as error:  # tokenize, ast, struct: whatever a damaged header brings up
-        raise InputError(f"not an npy file, which numpy.save writes ({error})") from error
+        raise InputError(_not("an npy file, which numpy.save writes", files.NPY, content, error)) from error
     if dtype.kind not in kinds:
         raise InputError(f"expected {what}, got dtype {dtype}{'; nothing is unpickled' if dtype.hasobject else ''}")
     left = len(content) - stream.tell()
@@ -181,7 +182,7 @@ def members(content: bytes, choose: Callable[[list[str]], Sequence[str]]) -> Ite
     except InputError:
         raise
     except Exception as error:  # zipfile, zlib, struct: whatever a damaged file brings up
-        raise InputError(f"not an npz file, which numpy.savez writes ({error})") from error
+        raise InputError(_not("an npz file, which numpy.savez writes", files.NPZ, content, error)) from error
 
 
 def csv(
@@ -224,7 +225,7 @@ def png(content: bytes) -> Features:
         If it is no PNG image, has transparency, or more than 16 million pixels.
     """
     if not content.startswith(b"\x89PNG\r\n\x1a\n") or len(content) < 33:
-        raise InputError("not a PNG image")
+        raise InputError(_not("a PNG image", files.PNG, content, "it ends in its header"))
     width, height = struct.unpack(">II", content[16:24])
     if not 0 < width * height <= _PIXELS:
         raise InputError(f"expected an image of 1 to {_PIXELS:,} pixels, got {width} x {height}")
@@ -242,6 +243,12 @@ def png(content: bytes) -> Features:
             raise InputError("has transparent pixels, which have no one colour: save it without transparency")
         planes = planes[:-1]
     return np.rint(planes * 255.0).astype(np.uint8).reshape(1, -1)
+
+
+def _not(expected: str, kind: files.Kind, content: bytes, error: object) -> str:
+    """Say what a file is instead, or what is wrong with it if it is of the kind."""
+    start = content[: files.START]
+    return f"not {expected} ({error if files.kind_of(start) is kind else f'but {files.describe(start)}'})"
 
 
 def as_npy(parts: Sequence[Features]) -> bytes:

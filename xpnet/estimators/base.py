@@ -233,18 +233,19 @@ class MLP(Estimator):
 
     def _trainer(self, p: Mapping[str, Any], x: Array, outputs: int, network: Network | None = None) -> Trainer:
         """Return a trainer for features x, of checked parameters, of which some may be lists over models."""
+        names = getattr(self, "feature_names_in_", None)
         architecture = mlp(
             x.shape[1], p["hidden_layer_sizes"], outputs, batch_norm=p["batch_norm"], dropout=p["dropout"],
             standardize=p["standardize"], initializer=p["initializer"],
-            feature_names=getattr(self, "feature_names_in_", None))
+            feature_names=names if names is not None and len(set(names)) == len(names) else None)  # twice: no names
         if network:
             asked, trained = described(architecture), described(network.architecture)
             if asked != trained:
-                names = [name for name, value in asked.items() if value != trained[name]]
+                differ = [name for name, value in asked.items() if value != trained[name]]
                 raise ValueError(
                     f"{type(self).__name__} continues with its network: expected "
-                    f"{', '.join(f'{name}={trained[name]!r}' for name in names)}, got "
-                    f"{', '.join(f'{name}={asked[name]!r}' for name in names)}; set the former, or set "
+                    f"{', '.join(f'{name}={trained[name]!r}' for name in differ)}, got "
+                    f"{', '.join(f'{name}={asked[name]!r}' for name in differ)}; set the former, or set "
                     "warm_start=False and call fit to train a new network")
         like = network.arrays[architecture.parameters[0]] if network else x
         return Trainer(

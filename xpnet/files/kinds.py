@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["START", "Kind", "describe", "kind_of", "start_of"]
+__all__ = ["EMPTY", "GZIP", "HTML", "NPY", "NPZ", "PICKLE", "PNG", "SAFETENSORS", "START", "TEXT", "UNKNOWN", "Kind",
+           "describe", "kind_of", "start_of"]
 
 START = 4096  # bytes that tell what a file is
+UNKNOWN = "unknown data"
 
 
 class Kind(NamedTuple):
@@ -39,7 +41,7 @@ TEXT = Kind("text", "xpnet predict reads lines of numbers separated by commas")
 GZIP = Kind("gzip-compressed data", "decompress it with gunzip, or tar -xzf for a .tar.gz archive")
 HTML = Kind("a web page (HTML)", "fetch the file again: a server sent this in its place")
 EMPTY = Kind("an empty file", "copy or write it again")
-_PICKLE = Kind("a pickle", f"nothing is unpickled, since that can run any code: {_SAVE}")
+PICKLE = Kind("a pickle", f"nothing is unpickled, since that can run any code: {_SAVE}")
 _TORCH = Kind("a checkpoint of torch", "torch.load(path, weights_only=True) and Network.from_torch read it")
 _ZIP = Kind("a zip archive", "unpack it with unzip")
 _HDF5 = Kind("an HDF5 file", "read its arrays with h5py.File, and pass them on as NumPy arrays")
@@ -110,7 +112,7 @@ def kind_of(start: bytes) -> Kind:
     if start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") < 2**27:
         return SAFETENSORS
     if re.match(rb"\x80[\x02-\x05]|[(]?[dl]p[0-9]+\n|\(dp|\(lp|c[A-Za-z_.]+\n[A-Za-z_.]+\n", start):
-        return _PICKLE
+        return PICKLE
     if re.match(rb"\x08[\x01-\x20][\x12\x1a\x22\x3a\x42]", start):
         return Kind("an ONNX model", "onnx.load and onnxruntime read it; xpnet does not")
     return _text(start)
@@ -123,7 +125,7 @@ def _text(start: bytes) -> Kind:
         # The last character may be cut.
         text = start[: error.start].decode("utf-8-sig") if len(start) - error.start < 4 <= error.start else ""
     if not text or re.search(r"[\x00-\x08\x0e-\x1f]", text):
-        return Kind(f"unknown data that begins with {start[:8].hex(' ')}", _SAVE)
+        return Kind(f"{UNKNOWN} that begins with {start[:8].hex(' ')}", _SAVE)
     if re.match(r"\s*<(!doctype|html|head|body|\?xml|!--)", text, re.IGNORECASE):
         return HTML
     if re.match(r'\s*[{\[]\s*["{\[\]}]', text):

@@ -15,6 +15,8 @@ from .sequential import Sequential, check_features, to_float
 
 __all__ = ["Network"]
 
+_DTYPES = ("float32", "float64", "complex64", "complex128")  # complex for the complex step
+
 
 class Network:
     """A ``Sequential`` with its arrays: what training gives, and what predicts.
@@ -35,8 +37,11 @@ class Network:
             got = tuple(arrays[name].shape)
             if got[max(len(got) - len(shape), 0) :] != shape:
                 raise ValueError(f"{name}: expected shape {shape} (behind any model axes), got {got}")
-            if not namespace(arrays[name]).isdtype(arrays[name].dtype, ("real floating", "complex floating")):
-                raise TypeError(f"{name}: expected floating-point numbers, got dtype {arrays[name].dtype}")
+            namespace(arrays[name])  # refuses what is no array
+            # By its name, which is another one in another byte order.
+            if str(arrays[name].dtype).rpartition(".")[2] not in _DTYPES:
+                raise TypeError(f"{name}: expected floating-point numbers, as float32 or float64 in this machine's "
+                                f"byte order, got dtype {arrays[name].dtype}; convert it with astype('float32')")
         self.architecture: Sequential = architecture
         self.arrays: dict[str, Array] = dict(arrays)
         self.device: Device = check_same_device(**self.arrays)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import Device
+from ..files import kinds
 from ..files.storage import DamagedError, read_file, read_json
 from ..nn.formats.safetensors import CheckpointError, readable
 from ..nn.network import Network
@@ -63,7 +64,8 @@ def network(run: Path, device: str | Device = "cpu") -> Network:
                     "expected a directory that xpnet train --out or xpnet sweep --out wrote")
             raise FileNotFoundError(f"no trained network in {run}, neither {' nor '.join(NETWORKS)}: {hint}")
         run = path
-    found = Network.from_npz(run, device=device) if run.suffix == ".npz" else Network.load(run, device)
+    npz = run.is_file() and kinds.kind_of(kinds.start_of(run)) is kinds.NPZ
+    found = Network.from_npz(run, device=device) if npz else Network.load(run, device)
     if found.models:
         raise ValueError(f"{run} holds {found.models[0]} models side by side: save one, with "
                          "network.member(0).save(path)")

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...backend import Device, to_numpy
+from ...files import kinds
 from ..layers import BatchNorm, Dropout, Layer, LeakyReLU, Linear, ReLU, Standardize, Tanh
 from ..sequential import Sequential
 from .dtypes import as_supported
@@ -68,11 +69,11 @@ def load_npz(
     if not path.is_file():
         raise FileNotFoundError(f"no network at {path}: expected an npz file")
     here = Device(device) if isinstance(device, str) else device
+    if kinds.kind_of(kinds.start_of(path)) is not kinds.NPZ:
+        raise CheckpointError(f"{path}: expected an npz archive, got {kinds.describe(path)}")
     try:
         with path.open("rb") as stream:  # np.load itself leaves a damaged file open
-            file = np.load(stream, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise CheckpointError(f"{path}: expected an npz file, got a single array")
+            file: Any = np.load(stream, allow_pickle=False)
             packed: Any = file.zip
             if sum(entry.file_size for entry in packed.infolist()) > 20 * path.stat().st_size + 2**20:
                 raise CheckpointError(f"{path}: is packed more than 20 times, which weights are not; use np.savez")
@@ -88,7 +89,9 @@ def load_npz(
     except CheckpointError:
         raise
     except Exception as error:  # zipfile, zlib, tokenize, struct: whatever a damaged file brings up
-        raise CheckpointError(f"{path}: not a network ({error})") from error
+        objects = "allow_pickle" in str(error)  # NumPy's advice to unpickle
+        why = "it holds Python objects, and nothing is unpickled: save arrays of numbers" if objects else error
+        raise CheckpointError(f"{path}: not a network ({why})") from error
 
 
 def to_torch(network: Network, dtype: str | None = None) -> dict[str, NDArray[Any]]:

@@ -13,10 +13,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ...backend import Device, blas, to_numpy
+from ...files import kinds
 from ...files.storage import DamagedError, read_file, replace_file
 from .. import initializers
 from ..layers import LAYERS
 from ..sequential import Sequential
+from .dtypes import as_supported
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -62,6 +64,8 @@ def unpack(content: bytes) -> dict[str, np.ndarray]:
 
 def _header(content: bytes) -> dict[str, Any]:
     """Read the header, before anything believes what it says."""
+    if kinds.kind_of(content[: kinds.START]) is not kinds.SAFETENSORS:
+        raise CheckpointError(f"expected a safetensors file, got {kinds.describe(content[: kinds.START])}")
     size = int.from_bytes(content[:8], "little")
     if not 2 <= size <= min(_HEADER, len(content) - 8):
         raise CheckpointError(f"not a safetensors file: a header of {size:,} bytes in {len(content):,}")
@@ -103,9 +107,12 @@ def load_network(
         content = read_file(path, readable())
         metadata = _header(content).get("__metadata__") or {}
         if metadata.get("format") != _FORMAT:
-            raise CheckpointError(f"expected the format {_FORMAT!r}, got {str(metadata.get('format'))[:80]!r}")
+            raise CheckpointError(
+                f"expected the format {_FORMAT!r}, which Network.save writes, got "
+                f"{str(metadata.get('format'))[:80]!r}; Network.from_torch(layers, safetensors.numpy.load_file(path)) "
+                "reads the weights of a torch module")
         architecture = architecture_from(json.loads(metadata["architecture"]))
-        return make(architecture, {name: here.asarray(a) for name, a in unpack(content).items()})
+        return make(architecture, {name: here.asarray(as_supported(name, a)) for name, a in unpack(content).items()})
     except (DamagedError, AttributeError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a network that xpnet wrote ({str(error)[:500]})") from error
 
