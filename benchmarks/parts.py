@@ -26,7 +26,7 @@ from _cpu_xpnet import Xpnet, xpnet
 from _gpu_section import write_json
 from environments import ROOT
 
-from xpnet.training.evaluation import check_examples
+from xpnet.nn.examples import check_examples
 from xpnet.training.loop import Loop
 from xpnet.training.two_threads import Halves
 
@@ -112,7 +112,7 @@ def case(network: str, models: int, halves: bool, steps: int, images: int) -> di
     ours, whole, alone, clock = Xpnet(job, data), [], [], Clock()
     ours.run(50)
     trainer = ours.trainer
-    x, y = check_examples(data.x, data.y, trainer.architecture, trainer.loss, trainer.device, move=False)
+    x, y = check_examples(data.x, data.y, trainer.architecture, trainer.loss, trainer.device, dtype=trainer.dtype)
     for _ in range(5):
         for _ in range(2):
             made, seconds = ours.run(steps // 10)

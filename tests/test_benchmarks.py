@@ -18,7 +18,7 @@ import pytest
 
 import xpnet
 from xpnet.backend.blas import Descent, found
-from xpnet.training.evaluation import check_examples
+from xpnet.nn.examples import check_examples
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -374,7 +374,7 @@ def test_the_parts_of_an_update_are_the_update(
     whole, apart, clock = made(), made(), parts.Clock()
     rates = [0.1] * 4 if isinstance(seed, int) else [np.full((2, 1), 0.1, np.float32)] * 4
     for trainer in (whole, apart):
-        x, y = check_examples(data.x, data.y, trainer.architecture, trainer.loss, trainer.device, move=False)
+        x, y = check_examples(data.x, data.y, trainer.architecture, trainer.loss, trainer.device, dtype=trainer.dtype)
         batches = trainer.batches(x, y)
         for (x, targets), lr in zip(batches.run(1, 5), rates, strict=True):
             if trainer is whole:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from ..backend import Array, Device, check_same_device, together
-from ..datasets.admission import admit, check_finite
-from .losses import Loss
-from .sequential import Sequential, check_features
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["check_examples"]
+from ..backend import Array, Device, check_same_device, namespace, together
+from ..datasets.admission import NotFiniteError, admit, check_finite
+from .losses import Loss
+from .sequential import Sequential
+
+__all__ = ["check_examples", "check_features", "refuse_outputs", "to_float"]
 
 
 def check_examples(
@@ -61,3 +64,34 @@ def check_examples(
         y = loss.check(y, outputs, what)
         check_finite(y, f"{what}targets", dtype=getattr(device.xp, dtype))
         return x, y
+
+
+def to_float(x: Array, architecture: Sequential, dtype: Any) -> Array:
+    """Bring a batch to the network's dtype, unless the network itself begins by doing so."""
+    if x.dtype == dtype or architecture.scales_input:
+        return x
+    return namespace(x).astype(x, dtype)
+
+
+def check_features(x: Array, architecture: Sequential, device: Device) -> Array:
+    """Return ``x`` as an array, having checked that it is an input for the network: its kind, its width, its device."""
+    x = admit(x, "features")
+    here = Device.of(x)
+    if here != device:
+        raise ValueError(f"features are on {here.name}, the network on {device.name}; bring them together with "
+                         f"network.device.asarray(x)")
+    if x.ndim < 2 or x.shape[-1] != architecture.in_features:
+        raise ValueError(f"features: expected shape (n, {architecture.in_features}), got {tuple(x.shape)}")
+    return x
+
+
+def refuse_outputs(outputs: Any, arrays: Mapping[str, Array]) -> None:
+    """Raise an error that names the rows with outputs, in host memory, that are not finite."""
+    flags = abs(outputs) < float("inf")  # false for NaN too
+    rows = (~flags.all(axis=(*range(outputs.ndim - 2), -1))).nonzero()[0].tolist()
+    listed = ", ".join(map(str, rows[:5])) + (f", ... ({len(rows)} of {outputs.shape[-2]})" if len(rows) > 5 else "")
+    bad = [name for name, a in arrays.items() if not bool(namespace(a).all(namespace(a).isfinite(a)))]
+    raise NotFiniteError(
+        f"the network's outputs are not finite for row(s) {listed}: "
+        + (f"its arrays {', '.join(bad)} are not, since its training diverged; train it again at a lower rate" if bad
+           else f"the features there are too large for its {outputs.dtype}; rescale them, or leave them out"))

@@ -58,7 +58,7 @@ def network_function(
             return {n: found[n] + 2.0 * l2 * arrays[n] if n in network.weights else found[n]
                     for n in network.parameters}
 
-        return value + l2_penalty(l2, network.penalised(arrays)), gradients
+        return value + l2_penalty(l2, arrays, network), gradients
 
     return f
 

@@ -13,12 +13,16 @@ the reason: what ranks networks by it then refuses to begin.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from ..backend import Array, Device, constant, namespace, real, transposed
+from ..backend import Array, Device, constant, namespace, transposed
 from .measures import ALWAYS, Measure, measures_of, undefined_measures, warn_undefined
+from .softmax import class_sum, log_softmax, shifted_exp, softmax
+
+if TYPE_CHECKING:
+    from .sequential import Sequential
 
 __all__ = ["LOSSES", "Loss", "MeanSquaredError", "Measure", "SoftmaxCrossEntropy", "l2_penalty", "log_softmax", "loss",
            "measures_of", "softmax", "undefined_measures"]
@@ -161,53 +165,6 @@ def loss(cls: type[Any]) -> type[Any]:
     return cls
 
 
-def class_sum(x: Array) -> Array:
-    """Sum over the classes, keeping the axis: (..., n, k) to (..., n, 1)."""
-    return x @ constant(x, (x.shape[-1], 1), 1.0)
-
-
-def _shifted_exp(outputs: Array) -> tuple[Array, Array, Array]:
-    """Return the outputs less their largest, the exponentials and their sum; nothing overflows."""
-    xp = namespace(outputs)
-    shifted = outputs - xp.max(real(outputs), axis=-1, keepdims=True)
-    exp = xp.exp(shifted)
-    return shifted, exp, class_sum(exp)
-
-
-def softmax(outputs: Array) -> Array:
-    """Return the classes' probabilities (..., n, k) for the outputs (..., n, k).
-
-    Parameters
-    ----------
-    outputs : array of shape (..., n, k)
-        The network's outputs.
-
-    Returns
-    -------
-    array of shape (..., n, k)
-        Each row sums to 1.
-    """
-    _, exp, total = _shifted_exp(outputs)
-    return exp / total
-
-
-def log_softmax(outputs: Array) -> Array:
-    """Return the logarithms of the classes' probabilities (..., n, k) for the outputs (..., n, k).
-
-    Parameters
-    ----------
-    outputs : array of shape (..., n, k)
-        The network's outputs.
-
-    Returns
-    -------
-    array of shape (..., n, k)
-        Finite also where a probability rounds to 0.
-    """
-    shifted, _, total = _shifted_exp(outputs)
-    return shifted - namespace(outputs).log(total)
-
-
 @loss
 @dataclass(frozen=True)
 class SoftmaxCrossEntropy:
@@ -223,7 +180,7 @@ class SoftmaxCrossEntropy:
     def forward(self, outputs: Array, targets: Array) -> tuple[Array, Callable[..., Array]]:
         """Return the loss (...) and its pullback."""
         xp = namespace(outputs)
-        shifted, exp, total = _shifted_exp(outputs)
+        shifted, exp, total = shifted_exp(outputs)
         n = outputs.shape[-2]
         each = xp.log(total) - class_sum(shifted * targets)
         value = (constant(each, (1, n), 1.0 / n) @ each)[..., 0, 0]
@@ -349,19 +306,25 @@ class MeanSquaredError:
         return {"r2": xp.mean(1.0 - left, axis=-1)}
 
 
-def l2_penalty(l2: Any, weights: Iterable[tuple[Array, int]]) -> Any:
+def l2_penalty(l2: Any, arrays: Mapping[str, Array], network: Sequential) -> Any:
     """Return ``l2 * sum of squared weights`` per model; the gradient for W is ``2 * l2 * W``.
 
     Parameters
     ----------
     l2 : float or array
         The factor, one per model if it is an array.
-    weights : iterable of tuple of array and int
-        Each array, with or without model axes in front, and its number of axes without them: 2 for a matrix.
+    arrays : mapping of str to array
+        The network's arrays by name, with or without model axes in front.
+    network : Sequential
+        Names and shapes of the weights, which may have any number of axes.
 
     Returns
     -------
     float or array
         The penalty, one per model.
     """
-    return l2 * sum(namespace(w).sum(w * w, axis=tuple(range(-axes, 0))) for w, axes in weights)
+    squares: Any = 0.0
+    for name in network.weights:
+        w = arrays[name]
+        squares = squares + namespace(w).sum(w * w, axis=tuple(range(-len(network.shapes[name]), 0)))
+    return l2 * squares

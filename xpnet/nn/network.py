@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import Array, Device, check_same_device, namespace, to_numpy
-from ..datasets.admission import NotFiniteError, check_finite
+from ..datasets.admission import check_finite
+from .examples import check_features, refuse_outputs, to_float
 from .losses import softmax
 from .per_model import at_least_1, pick
 from .scaling import working_scaling
-from .sequential import Sequential, check_features, to_float
+from .sequential import Sequential
 
 __all__ = ["Network"]
 
@@ -75,7 +76,7 @@ class Network:
                 parts.append(self.architecture.forward(arrays, part)[0])
             outputs = parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
             if not bool(xp.all(xp.isfinite(outputs))):
-                _refuse_outputs(to_numpy(outputs), self.arrays)
+                refuse_outputs(to_numpy(outputs), self.arrays)
             return outputs
 
     def _scaling(self, x: Array) -> dict[str, Array]:
@@ -335,18 +336,6 @@ class Network:
         from .formats.onnx import to_onnx
 
         return to_onnx(self, path, input_dtype=input_dtype, softmax=softmax)
-
-
-def _refuse_outputs(outputs: Any, arrays: Mapping[str, Array]) -> None:
-    """Raise an error that names the rows with outputs, in host memory, that are not finite."""
-    flags = abs(outputs) < float("inf")  # false for NaN too
-    rows = (~flags.all(axis=(*range(outputs.ndim - 2), -1))).nonzero()[0].tolist()
-    listed = ", ".join(map(str, rows[:5])) + (f", ... ({len(rows)} of {outputs.shape[-2]})" if len(rows) > 5 else "")
-    bad = [name for name, a in arrays.items() if not bool(namespace(a).all(namespace(a).isfinite(a)))]
-    raise NotFiniteError(
-        f"the network's outputs are not finite for row(s) {listed}: "
-        + (f"its arrays {', '.join(bad)} are not, since its training diverged; train it again at a lower rate" if bad
-           else f"the features there are too large for its {outputs.dtype}; rescale them, or leave them out"))
 
 
 def blocks(n: int, size: int = 1000) -> list[slice]:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import random
-from ..backend import Array, Device, is_complex, namespace
-from ..datasets.admission import admit
+from ..backend import Array, Device
 from .initializers import He, Initializer
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
 from .parameters import Buffers
 from .per_model import at_least_1, bind, describe, is_array, lengths
 from .scaling import SCALING_DTYPE
+from .wired import Wired
 
-__all__ = ["Sequential", "Wired", "mlp"]
+__all__ = ["Sequential", "mlp"]
 
 
 class Sequential:
@@ -162,21 +162,6 @@ class Sequential:
         """
         return bool(array.ndim > len(self.shapes[name.rpartition(".")[2]]))
 
-    def penalised(self, arrays: Mapping[str, Array]) -> list[tuple[Array, int]]:
-        """Return the weights that the L2 penalty takes, each with its number of axes without the model axis.
-
-        Parameters
-        ----------
-        arrays : mapping of str to array
-            The network's arrays by name.
-
-        Returns
-        -------
-        list of tuple of array and int
-            What ``l2_penalty`` sums.
-        """
-        return [(arrays[name], len(self.shapes[name])) for name in self.weights]
-
     def allocate(self, models: tuple[int, ...], device: Device, dtype: str) -> tuple[Buffers, Buffers, Buffers]:
         """Allocate the parameters, the running statistics, and the arrays that describe the input.
 
@@ -310,64 +295,6 @@ class Sequential:
         return {"in_features": self.in_features, "layers": [describe(layer) for layer in self.layers], **named}
 
 
-class Wired:
-    """A ``Sequential`` whose arrays are looked up once, for those who call it again and again.
-
-    Parameters
-    ----------
-    network : Sequential
-        The layers.
-    arrays : mapping of str to array
-        Parameters and running statistics by name; they may change in place.
-    """
-
-    def __init__(self, network: Sequential, arrays: Mapping[str, Array]) -> None:
-        named = zip(network.layers, network._names, strict=True)
-        self._rows = [(layer, [arrays[name] for name in names], layer.noisy) for layer, names in named]
-        self._counts = [len(layer.parameters) for layer in network.layers]
-        # The pass back may end at the first layer that has parameters.
-        self._first = next((i for i, layer in enumerate(network.layers) if layer.parameters), 0)
-        # The input may be standardised in another dtype than the network's.
-        self._dtype = arrays[network.parameters[0]].dtype if network.scales_input and network.parameters else None
-
-    def forward(
-        self, x: Array, *, train: bool = False, noise: Mapping[str, Array] | None = None
-    ) -> tuple[Array, Callable[..., tuple[Array | None, list[Sequence[Array]]]], list[Array]]:
-        """Do what ``Sequential.forward`` does, with a pullback that takes and gives lists, layer by layer."""
-        pullbacks: list[Any] = []
-        statistics: list[Array] = []
-        drawn = 0
-        for layer, arrays, noisy in self._rows:
-            u = None
-            if noisy and noise:
-                drawn += 1
-                u = noise[f"noise{drawn}"]
-            x, pull, batch = layer.forward(x, *arrays, train=train, noise=u)
-            if layer.scales_input and self._dtype and not is_complex(x):
-                x = namespace(x).astype(x, self._dtype, copy=False)
-            pullbacks.append(pull)
-            statistics += batch
-
-        def pullback(
-            dy: Array, into: Sequence[Sequence[Array]] | None = None, wrt_input: bool = True
-        ) -> tuple[Array | None, list[Sequence[Array]]]:
-            found: list[Sequence[Array]] = [()] * len(pullbacks)
-            dx: Array | None = dy
-            for i in range(len(pullbacks) - 1, -1 if wrt_input else self._first - 1, -1):
-                to = into[i] if into else ()
-                dx, own = pullbacks[i](dx, to, wrt_input or i > self._first)
-                if len(own) != self._counts[i]:
-                    raise ValueError(f"{type(self._rows[i][0]).__name__} (layer {i + 1}): expected its pullback to "
-                                     f"return {self._counts[i]} gradients of parameters, got {len(own)}")
-                found[i] = own
-                for a, b in zip(to, own, strict=bool(to)):
-                    if a is not None and a is not b:
-                        a[...] = b
-            return dx if wrt_input else None, found
-
-        return x, pullback, statistics
-
-
 def mlp(
     in_features: int,
     hidden: Sequence[int],
@@ -419,22 +346,3 @@ def mlp(
         if is_array(dropout) or dropout:
             layers.append(Dropout(dropout))
     return Sequential(in_features, [*layers, Linear(out_features, weights)], feature_names)
-
-
-def to_float(x: Array, architecture: Sequential, dtype: Any) -> Array:
-    """Bring a batch to the network's dtype, unless the network itself begins by doing so."""
-    if x.dtype == dtype or architecture.scales_input:
-        return x
-    return namespace(x).astype(x, dtype)
-
-
-def check_features(x: Array, architecture: Sequential, device: Device) -> Array:
-    """Return ``x`` as an array, having checked that it is an input for the network: its kind, its width, its device."""
-    x = admit(x, "features")
-    here = Device.of(x)
-    if here != device:
-        raise ValueError(f"features are on {here.name}, the network on {device.name}; bring them together with "
-                         f"network.device.asarray(x)")
-    if x.ndim < 2 or x.shape[-1] != architecture.in_features:
-        raise ValueError(f"features: expected shape (n, {architecture.in_features}), got {tuple(x.shape)}")
-    return x

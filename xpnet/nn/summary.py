@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..backend import Array, to_numpy
 from ..datasets.admission import check_finite
-from .sequential import Sequential, check_features, to_float
+from .examples import check_features, to_float
+from .sequential import Sequential
 
 if TYPE_CHECKING:
     from .network import Network

@@ -13,7 +13,8 @@ from ..nn.losses import Loss, l2_penalty
 from ..nn.network import blocks
 from ..nn.parameters import Buffers
 from ..nn.per_model import bind, is_array
-from ..nn.sequential import Sequential, Wired
+from ..nn.sequential import Sequential
+from ..nn.wired import Wired
 from .optimizers import Optimizer, Segment, apply, cast
 from .rows import Rows, moments
 from .two_threads import Halves, pay
@@ -232,7 +233,7 @@ class Learner:
                     loss = loss + value * (labels.shape[0] / n)
                     tally = tally + self._loss.tally(outputs, labels) if measures else 0.0
             beside: Mapping[str, Array] = self._loss.score(tally, y) if measures else {}
-            cost = loss + l2_penalty(self._l2, self.network.penalised(self.arrays))
+            cost = loss + l2_penalty(self._l2, self.arrays, self.network)
         return {"loss": loss, "cost": cost, **beside}
 
 
