@@ -48,7 +48,7 @@ MUTANTS = [
      "return (exp / total + targets) * (factor"),
     ("xpnet/nn/losses.py", "cross-entropy: mean over the batch", "(factor * (1.0 / n))", "factor"),
     ("xpnet/nn/losses.py", "cross-entropy: value", "xp.log(total) - class_sum(", "xp.log(total) + class_sum("),
-    ("xpnet/nn/losses.py", "L2 penalty", "return l2 * sum(", "return 0.5 * l2 * sum("),
+    ("xpnet/nn/losses.py", "L2 penalty", "return l2 * squares", "return 0.5 * l2 * squares"),
     ("xpnet/nn/gradient_cases.py", "gradient of the penalty", "found[n] + 2.0 * l2 * arrays[n]",
      "found[n] + l2 * arrays[n]"),
     ("xpnet/training/optimizers.py", "SGD: step", "        w -= lr * g\n", "        w += lr * g\n"),

@@ -35,8 +35,8 @@ APART = {
     ("convert", "from_torch"): ("nn.network", "Network.from_torch"),
     ("convert", "load_npz"): ("nn.network", "Network.from_npz"),
     ("history", "text_table"): ("nn.summary", "text_table"),
-    ("network", "check_features"): ("nn.sequential", "check_features"),
-    ("network", "to_float"): ("nn.sequential", "to_float"),
+    ("network", "check_features"): ("nn.examples", "check_features"),
+    ("network", "to_float"): ("nn.examples", "to_float"),
     ("rows", "blocks"): ("nn.network", "blocks"),
 }
 

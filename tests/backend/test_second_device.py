@@ -167,7 +167,7 @@ ENTRANCES: dict[str, Callable[[Any, Path], Any]] = {
 }
 
 
-PARAMETERS = {"check_fitted", "get_params", "set_params"}
+PARAMETERS = {"check_fitted", "get_params", "set_params", "unchanged_by_errors"}
 #: Public methods that compute nothing on a device, or that others here call.
 OTHERS = {
     "Trainer": {"config", "signature", "stack", "state", "stop", "batches"}, "Ensemble": set(),

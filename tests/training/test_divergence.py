@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import assert_same, blobs, draw
 
-from xpnet import SGD, Adam, Constant, DivergenceError, Linear, ReLU, Sequential, Trainer, mlp
+from xpnet import SGD, Adam, Constant, DivergenceError, Linear, ReLU, Sequential, Standardize, Trainer, mlp
 from xpnet.backend import Array, Device, OutOfMemoryError, to_numpy
 from xpnet.datasets.admission import check_finite
 from xpnet.nn.layers import Layer
@@ -187,12 +187,12 @@ def test_frozen_models_are_found_at_the_same_update_whether_or_not_the_run_was_s
 
 # The policies by themselves -----------------------------------------------------------------------------------------
 
-SHAPES = {"W1": (2, 3), "offset1": (3,)}
+NETWORK = Sequential(2, [Standardize(), Linear(3)])
 
 
 def state_of(device: Device, models: tuple[int, ...]) -> RunState:
     """Return a state of two updates, with a slot and an array that the models share."""
-    shapes = {"W1": (*models, 2, 3), "velocity.W1": (*models, 2, 3), "offset1": (3,)}
+    shapes = {"W1": (*models, 2, 3), "velocity.W1": (*models, 2, 3), "offset1": (2,)}
     run = RunState(2, {name: draw(device, name, shape, "float32") for name, shape in shapes.items()})
     run.history.batch_loss = [1.0, 1.0]
     return run
@@ -216,7 +216,7 @@ def test_finite_values_change_nothing(device: Device, name: str, models: tuple[i
     before = run.detached(device)
     assert policy.handle_non_finite(run, np.ones((2, *models), "float32"), 0) is False
     assert (run.diverged, run.causes, run.halvings, located) == ({}, {}, [], [])
-    policy.remember_finite(run, SHAPES)
+    policy.remember_finite(run, NETWORK)
     assert run.finite_step == 2
     for arrays in (run.arrays, run.finite_arrays):
         assert_same({k: to_numpy(a) for k, a in arrays.items()}, {k: to_numpy(a) for k, a in before.arrays.items()})
@@ -232,7 +232,7 @@ def test_raising_names_the_model_that_diverged_first(device: Device) -> None:
         policy.handle_non_finite(run, losses, 10)
     assert located == []  # there is no finite state to begin from
     assert run.diverged == {0: 13, 2: 11}
-    policy.remember_finite(run, SHAPES)
+    policy.remember_finite(run, NETWORK)
     with pytest.raises(DivergenceError, match=r"not finite first: something at update 11; .* divergence='freeze'"):
         policy.handle_non_finite(run, losses, 10)
     assert located == [(11, 2)]
@@ -240,7 +240,7 @@ def test_raising_names_the_model_that_diverged_first(device: Device) -> None:
 
 def test_freezing_puts_back_what_diverged_and_leaves_the_others(device: Device) -> None:
     run, (policy, located) = state_of(device, (3,)), policy_of("freeze", (3,))
-    policy.remember_finite(run, SHAPES)
+    policy.remember_finite(run, NETWORK)
     before = {name: to_numpy(a).copy() for name, a in run.arrays.items()}
     run.step = 4
     for array in run.arrays.values():
@@ -249,7 +249,7 @@ def test_freezing_puts_back_what_diverged_and_leaves_the_others(device: Device) 
     assert policy.handle_non_finite(run, np.asarray([1.0, math.nan, 1.0]), 5, "parameters") is False
     assert (run.diverged, located) == ({1: 4}, [])
     assert run.causes == {1: "the loss of model 1 was inf at update 4 (learning rate 0.1)"}
-    policy.remember_finite(run, SHAPES)
+    policy.remember_finite(run, NETWORK)
     assert run.finite_step == 4
     for arrays in (run.arrays, run.finite_arrays):
         for name, array in arrays.items():
@@ -261,7 +261,7 @@ def test_freezing_puts_back_what_diverged_and_leaves_the_others(device: Device) 
 
 def test_halving_forgets_the_updates_since_the_last_finite_state(device: Device) -> None:
     run, (policy, located) = state_of(device, ()), policy_of("halve", ())
-    policy.remember_finite(run, SHAPES)
+    policy.remember_finite(run, NETWORK)
     run.halvings = ["?"] * 9
     run.step, run.unchecked, run.history.batch_loss = 5, 3, [1.0, 1.0, 1.0, math.nan, math.nan]
     policy._locate = lambda until, model: run.go_back() or "W1"  # type: ignore[func-returns-value]
@@ -278,11 +278,11 @@ def test_halving_forgets_the_updates_since_the_last_finite_state(device: Device)
 def test_flags_are_nan_for_models_with_an_array_that_is_not_finite(device: Device) -> None:
     arrays = state_of(device, (3,)).arrays
     del arrays["velocity.W1"]
-    assert_same(to_numpy(finite_flags(arrays, SHAPES)), np.zeros(3, "float32"))
+    assert_same(to_numpy(finite_flags(arrays, NETWORK)), np.zeros(3, "float32"))
     arrays["W1"][2, 1, 0] = -math.inf
     with device.watched():
-        assert np.isnan(to_numpy(finite_flags(arrays, SHAPES))).tolist() == [False, False, True]
-        assert np.isnan(to_numpy(finite_flags({"offset1": arrays["offset1"] / 0.0}, SHAPES)))
+        assert np.isnan(to_numpy(finite_flags(arrays, NETWORK))).tolist() == [False, False, True]
+        assert np.isnan(to_numpy(finite_flags({"offset1": arrays["offset1"] / 0.0}, NETWORK)))
 
 
 def test_the_warning_is_about_the_line_that_trains() -> None:
@@ -322,3 +322,11 @@ def test_a_network_that_does_not_fit_is_refused_before_memory_is_taken(monkeypat
         Trainer(PLAIN, batch_size=16).fit(x, y, steps=1)
     monkeypatch.setattr(Device, "free_memory", lambda self: None)
     assert Trainer(PLAIN, batch_size=16).fit(x, y, steps=1)
+
+
+def test_moments_that_overflow_are_noticed(device: Device) -> None:
+    """Adam's square of a large gradient is infinite, and the parameter would not move any more."""
+    x, y = blobs(device, 40, dtype="float32")
+    trainer = Trainer(Sequential(6, [Linear(3)]), optimizer=Adam(), schedule=1e-3, batch_size=40)
+    with pytest.raises(DivergenceError, match="the gradient of W1, of Linear, at update 0"):
+        trainer.fit(x * 1e22, y, steps=3, evaluate_every=1)

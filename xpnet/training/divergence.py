@@ -8,6 +8,7 @@ from typing import Any
 
 from ..backend import Array, namespace, to_numpy
 from ..datasets.admission import NotFiniteError
+from ..nn.sequential import Sequential
 from .state import RunState
 from .step import Learner
 
@@ -28,19 +29,19 @@ class DivergenceWarning(RuntimeWarning):
     """Training diverged, and goes on from where it was last evaluated, with half the rate."""
 
 
-def finite_flags(arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> Any:
+def finite_flags(arrays: Mapping[str, Array], network: Sequential) -> Any:
     """Return 0 for each model whose arrays are finite, else NaN, of shape (*models).
 
     Parameters
     ----------
     arrays : mapping of str to array
-        Parameters and running statistics.
-    shapes : mapping of str to tuple of int
-        Their shapes without the model axis.
+        A run's state: the optimizer's arrays too, since a moment that overflowed stops its parameter for good.
+    network : Sequential
+        Which arrays have a model axis.
     """
     total: Any = 0.0
     for name, a in arrays.items():
-        total = total + namespace(a).sum(a * 0.0, axis=tuple(range(a.ndim - len(shapes[name]), a.ndim)))
+        total = total + namespace(a).sum(a * 0.0, axis=tuple(range(int(network.has_model_axis(name, a)), a.ndim)))
     return total
 
 
@@ -106,22 +107,22 @@ class DivergencePolicy:
     def _react(self, run: RunState) -> bool:
         raise NotImplementedError
 
-    def remember_finite(self, run: RunState, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def remember_finite(self, run: RunState, network: Sequential) -> None:
         """Copy the state of the models that are finite, and put those that diverged back to their last finite state.
 
         Parameters
         ----------
         run : RunState
             A run that was evaluated.
-        shapes : mapping of str to tuple of int
-            The shapes of parameters and statistics without the model axis.
+        network : Sequential
+            Which arrays have a model axis.
         """
         run.finite_step = run.step
         if not run.finite_arrays:
             run.finite_arrays = {name: namespace(a).asarray(a, copy=True) for name, a in run.arrays.items()}
         for name, array in run.arrays.items():
-            finite, own = run.finite_arrays[name], len(shapes[name.rpartition(".")[2]])
-            if not self._models or not run.diverged or array.ndim == own:
+            finite = run.finite_arrays[name]
+            if not self._models or not run.diverged or not network.has_model_axis(name, array):
                 to, new = (array, finite) if run.diverged and not self._models else (finite, array)
                 to[...] = new
                 continue
@@ -226,7 +227,8 @@ def _forward(learner: Learner, x: Array, noise: Mapping[str, Array], model: int)
 def _backward(learner: Learner, model: int) -> str:
     """Name the layer next to the output of which a gradient, or else a parameter or a statistic, is not finite."""
     network = learner.trained
-    for word, arrays in (("gradient", learner.gradients.views), ("new value", learner.arrays)):
+    slots = {f"optimizer's {slot}": buffers.views for slot, buffers in learner.slots.items()}
+    for word, arrays in {"gradient": learner.gradients.views, "new value": learner.arrays, **slots}.items():
         for i in range(len(network.layers) - 1, -1, -1):
             for name in network._names[i]:
                 if name in arrays:

@@ -97,7 +97,7 @@ class Loop:
         bool
             Whether a callback wants to stop, or no model is left.
         """
-        trainer, state, shapes = self._trainer, self._trainer.run_state, self._trainer.architecture.shapes
+        trainer, state = self._trainer, self._trainer.run_state
         lr = self.rate(state.step)
         row: dict[str, Any] = {"step": state.step, "epoch": state.step / self._batches.per_epoch,
                                "lr": to_numpy(lr) if is_array(lr) else float(lr)}
@@ -110,7 +110,7 @@ class Loop:
         for name, measures in found.items():
             row |= {f"{name}_{key}": self._without_frozen(value) for key, value in measures.items()}
         state.history.rows.append(row)
-        self._policy.remember_finite(state, shapes)
+        self._policy.remember_finite(state, trainer.architecture)
         state.stopped = len(state.diverged) == (trainer.models or (1,))[0]
         for callback in trainer.callbacks:
             state.stopped = bool(callback.on_evaluation(trainer, row)) or state.stopped
@@ -136,7 +136,7 @@ class Loop:
     def check_parameters(self) -> bool:
         """Check the parameters, since a weight of -inf may hide behind a ReLU; return whether the run went back."""
         trainer, state = self._trainer, self._trainer.run_state
-        flags = to_numpy(finite_flags(trainer.arrays, trainer.architecture.shapes))
+        flags = to_numpy(finite_flags(trainer.state(), trainer.architecture))
         return self._policy.handle_non_finite(state, flags, state.step, "parameters")
 
     def _without_frozen(self, values: Any) -> Any:

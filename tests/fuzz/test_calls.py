@@ -1,0 +1,61 @@
+"""Random calls of the public API end in numbers that are right, or in an error of the package; and faults are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fuzz_calls import Calls, FoundError, Refused, answer, confirm, run
+
+import xpnet
+from xpnet.datasets import admission
+
+
+def test_calls_are_confirmed_or_refused(tmp_path: Path) -> None:
+    counts, failures = run(range(400), tmp_path)
+    assert not failures
+    for kind in ("train", "estimate", "sweep"):
+        assert counts[f"{kind}: confirmed"] > 15
+        assert counts[f"{kind}: refused"] > 15
+
+
+def test_a_wrong_gradient_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = xpnet.Tanh.forward
+
+    def wrong(self: Any, x: Any, *arrays: Any, **options: Any) -> Any:
+        y, _, statistics = forward(self, x, *arrays, **options)
+        return y, lambda dy, into=None, wrt_input=True: (dy * (1.0 - y), ()), statistics
+
+    monkeypatch.setattr(xpnet.Tanh, "forward", wrong)
+    assert run(range(200), tmp_path)[1]
+
+
+def test_what_is_admitted_wrongly_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "_check_library", lambda x, what: None)
+    assert run(range(400), tmp_path)[1]
+
+
+def test_foreign_errors_and_warnings_are_found() -> None:
+    with pytest.raises(FoundError, match="foreign error"):
+        answer(lambda: np.zeros(3) @ np.zeros(4))
+    with pytest.raises(FoundError, match="foreign warning: divide by zero"):
+        answer(lambda: np.ones(1) / np.zeros(1))
+    with pytest.raises(Refused, match="expected an optimizer"):
+        answer(lambda: xpnet.Trainer(xpnet.mlp(2, [], 2), optimizer=3))  # type: ignore[arg-type]
+    assert answer(lambda: 3) == 3
+
+
+def test_what_has_to_be_refused_is_missed(tmp_path: Path) -> None:
+    calls = Calls(0, tmp_path)
+    with pytest.raises(FoundError, match="accepted although bad: nan"):
+        calls.expect("nan", lambda: 1)
+    assert calls.expect("maybe", lambda: 1) == 1
+
+
+def test_wrong_numbers_are_seen() -> None:
+    confirm([1.0], [1.0 + 1e-9], 1e-8, "close")
+    for got, words in (([1.1], "off by"), ([np.nan], "not finite"), ([1.0, 1.0], "shape")):
+        with pytest.raises(FoundError, match=words):
+            confirm(got, [1.0], 1e-8, "number")
