@@ -45,7 +45,7 @@ def tox_before_run_commands(tox_env: ToxEnv) -> None:
         why = f"there is no {' and no '.join(absent)}; on Debian: apt-get install {' '.join(BROWSER.values())}"
         raise Fail(why) if "browser" in required else Skip(why)
     if "cupy" in factors and (why := last_words(tox_env, "-P", "-c", PROBE)):
-        if not why.startswith("xpnet.backend.devices.DeviceError"):
+        if not why.startswith("xpnet.backend.gpu.DeviceError"):
             raise Fail(f"CuPy that does not work should be a DeviceError, and is {why}")
         # Whatever Python this environment starts from here on runs CuPy on the CPU, with two devices.
         tox_env.conf["set_env"].update({
