@@ -9,6 +9,7 @@ import collections
 import itertools
 import json
 import re
+import shutil
 import sys
 import tempfile
 import traceback
@@ -31,7 +32,7 @@ PACKAGE = str(Path(xpnet.__file__).parent)
 FOREIGN = re.compile("has no attribute|NoneType|unsupported operand|not subscriptable|object is not|cannot unpack")
 ARITHMETIC = re.compile("encountered in|Mean of empty|Degrees of freedom|casting|[Oo]verflow")
 CALLS: collections.Counter[str] = collections.Counter()
-KINDS = ("train", "train", "estimate", "sweep")
+KINDS = ("train", "resume", "estimate", "sweep")
 
 
 class FoundError(AssertionError):
@@ -86,6 +87,8 @@ class Calls(OddData):
     def __init__(self, seed: int, folder: Path) -> None:
         super().__init__(seed)
         self.folder = folder
+        self.size: Any = self.pick(3, np.int64(5), 100)
+        self.limit: Any = self.pick(None, 1.0, np.float32(0.1))
 
     def rounding(self, small: float) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function that changes numbers by a share of about ``small``."""
@@ -169,7 +172,37 @@ class Calls(OddData):
             known = np.isfinite(want).all() and size < 1e30 and spread < 1e-2 * size
             if known and name[:-1] not in ("offset", "scale"):
                 confirm(array, want, 8 * spread + 1e4 * small * size + small, f"{name} after {steps} updates")
+        found = answer(lambda: trainer.evaluate(x.given, y))
+        got, _ = reference.forward(layers, {n: np.asarray(a, np.float64) for n, a in trainer.arrays.items()}, x.values)
+        value = reference.loss(got, exact)[0]
+        if np.isfinite(value) and np.abs(got).max() < 1e4:
+            confirm(found["loss"], value, 1e4 * small * (1 + np.abs(got).max() ** 2), "loss")
         self.files(trainer.network, self.features(n, k))
+
+    def resume(self) -> None:
+        """Stop a run, resume it from its checkpoint, and compare with the run that was not stopped, bit for bit."""
+        n, k = int(self.rng.integers(4, 20)), int(self.rng.integers(1, 5))
+        x, (y, _, wrong) = self.features(n, k), self.labels(n, 3)
+        network, dtype = self.architecture(k, 3), self.pick("float32", "float64")
+        optimizer = self.pick(xpnet.SGD(0.9), xpnet.Adam(), xpnet.SGD())
+        l2 = self.pick(0.0, np.float32(0.1), [0.0, 0.1])
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+
+        def make() -> Trainer:
+            return Trainer(network, optimizer=optimizer, l2=l2, dtype=dtype, batch_size=self.size, schedule=0.01,
+                           clip_norm=self.limit, callbacks=[xpnet.Checkpoints(folder)])
+
+        bad = x.bad if x.bad not in ("", "maybe") else wrong
+        whole = answer(make)
+        self.expect(bad, lambda: whole.fit(x.given, y, steps=6, evaluate_every=2))
+        shutil.rmtree(folder / "checkpoints")
+        part, resumed = answer(make), answer(make)
+        answer(lambda: part.fit(x.given, y, steps=4, evaluate_every=2))
+        answer(lambda: resumed.resume(folder))
+        answer(lambda: resumed.fit(x.given, y, steps=6, evaluate_every=2))
+        for name, array in whole.state().items():
+            if not np.array_equal(np.asarray(resumed.state()[name]), np.asarray(array)):
+                raise FoundError(f"resumed: {name} has other bits")
 
     def files(self, network: Network, x: Features) -> None:
         """Save, load, convert and fold, and compare predictions."""
@@ -192,6 +225,11 @@ class Calls(OddData):
                 raise FoundError("a class for outputs that are not finite")
             if len(raw) and not (raw[np.arange(len(raw)), np.asarray(labels)] >= raw.max(axis=1)).all():
                 raise FoundError("predict: not the likeliest class")
+        plain = answer(network.fold)
+        folded = np.asarray(answer(lambda: plain(x.given)))
+        if np.abs(raw).max(initial=0.0) < 1e30:
+            scale = np.abs(raw).max(initial=0.0) + 1.0
+            confirm(folded, raw, (1e-2 if raw.dtype == np.float32 else 1e-9) * scale, "folded")
         both = answer(lambda: Ensemble([network, other]).predict_proba(x.given))
         confirm(np.asarray(both).sum(axis=-1), np.ones(len(raw)), 1e-5, "probabilities")
 
@@ -221,6 +259,9 @@ class Calls(OddData):
         bad = x.bad if x.bad not in ("", "maybe", "width") else wrong  # an estimator takes any width
         self.expect(bad, lambda: model.fit(x.given, y))
         k = int(model.n_features_in_)
+        if not isinstance(model, GridSearch) and self.rng.random() < 0.3:
+            more = self.features(n, k)
+            self.expect(more.bad if more.bad != "rows" else "maybe", lambda: model.partial_fit(more.given, y))
         again = self.features(n, k)
         found = np.asarray(self.expect(again.bad, lambda: model.predict(again.given)))
         if found.dtype.kind == "f" and not np.isfinite(found).all():

@@ -16,7 +16,7 @@ from xpnet.datasets import admission
 def test_calls_are_confirmed_or_refused(tmp_path: Path) -> None:
     counts, failures = run(range(400), tmp_path)
     assert not failures
-    for kind in ("train", "estimate", "sweep"):
+    for kind in ("train", "resume", "estimate", "sweep"):
         assert counts[f"{kind}: confirmed"] > 15
         assert counts[f"{kind}: refused"] > 15
 
