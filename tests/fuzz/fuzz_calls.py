@@ -294,8 +294,8 @@ class Calls(OddData):
             confirm(best.arrays[name], array, 1e-6 * size + 1e-9, f"sweep: {name}")
 
 
-def run(seeds: Iterable[int], folder: Path) -> tuple[collections.Counter[str], list[str]]:
-    """Make calls from each seed; return how many were confirmed and refused, by kind, and what failed."""
+def run(seeds: Iterable[int], folder: Path, most: int = 50) -> tuple[collections.Counter[str], list[str]]:
+    """Make calls from each seed, until so many failed; return how many were confirmed and refused, and what failed."""
     counts: collections.Counter[str] = collections.Counter()
     failures = []
     for seed in seeds:
@@ -307,6 +307,8 @@ def run(seeds: Iterable[int], folder: Path) -> tuple[collections.Counter[str], l
             counts[f"{kind}: refused"] += 1
         except FoundError as error:
             failures.append(f"{kind}, seed {seed}: {error}")
+            if len(failures) == most:
+                break
     return counts, failures
 
 
@@ -316,7 +318,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         counts, failures = run(itertools.takewhile(lambda _: CALLS["calls"] < count, itertools.count(seed)),
                                Path(folder))
-    print(json.dumps({**CALLS, **counts, "failures": failures[:50]}, indent=1))
+    print(json.dumps({**CALLS, **counts, "failures": failures}, indent=1))
     return 1 if failures else 0
 
 

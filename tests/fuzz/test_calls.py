@@ -14,11 +14,11 @@ from xpnet.datasets import admission
 
 
 def test_calls_are_confirmed_or_refused(tmp_path: Path) -> None:
-    counts, failures = run(range(400), tmp_path)
+    counts, failures = run(range(240), tmp_path)
     assert not failures
     for kind in ("train", "resume", "estimate", "sweep"):
-        assert counts[f"{kind}: confirmed"] > 15
-        assert counts[f"{kind}: refused"] > 15
+        assert counts[f"{kind}: confirmed"] > 5
+        assert counts[f"{kind}: refused"] > 5
 
 
 def test_a_wrong_gradient_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,12 +29,12 @@ def test_a_wrong_gradient_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return y, lambda dy, into=None, wrt_input=True: (dy * (1.0 - y), ()), statistics
 
     monkeypatch.setattr(xpnet.Tanh, "forward", wrong)
-    assert run(range(200), tmp_path)[1]
+    assert run(range(400), tmp_path, most=1)[1]
 
 
 def test_what_is_admitted_wrongly_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "_check_library", lambda x, what: None)
-    assert run(range(400), tmp_path)[1]
+    assert run(range(400), tmp_path, most=1)[1]
 
 
 def test_foreign_errors_and_warnings_are_found() -> None:
