@@ -362,7 +362,7 @@ def test_the_parts_of_an_update_are_the_update(
 ) -> None:
     monkeypatch.setattr(xpnet.training.step, "descent",
                         lambda w, rows: Descent(w.reshape(rows, -1)) if found() else None)
-    monkeypatch.setattr(xpnet.training.step, "pay", lambda *arguments: halves)
+    monkeypatch.setattr(xpnet.training.step, "halves_are_faster", lambda *arguments: halves)
     halves = halves and found()
 
     def made() -> xpnet.Trainer:

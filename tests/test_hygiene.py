@@ -176,12 +176,12 @@ def test_updates_between_evaluations_read_nothing_but_their_losses(
     trainer.fit(x, y, steps=0)
     update, calls = Trainer.update, []
 
-    def watched(self: Trainer, *arguments: Any) -> Any:
+    def ignore_overflow(self: Trainer, *arguments: Any) -> Any:
         with no_host_reads(device):
             calls.append(self.step)
             return update(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "update", watched)
+    monkeypatch.setattr(Trainer, "update", ignore_overflow)
     trainer.fit(x, y, steps=9, evaluate_every=9)
     assert calls == list(range(9))
 

@@ -39,12 +39,12 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, number: int = signal.SIG
     """Have a signal come during update ``at``."""
     update = xpnet.Trainer.update
 
-    def watched(self: xpnet.Trainer, *arguments: Any) -> Any:
+    def ignore_overflow(self: xpnet.Trainer, *arguments: Any) -> Any:
         if self.step == at - 1:
             signal.raise_signal(number)
         return update(self, *arguments)
 
-    monkeypatch.setattr(xpnet.Trainer, "update", watched)
+    monkeypatch.setattr(xpnet.Trainer, "update", ignore_overflow)
 
 
 def files(run: Path) -> dict[str, bytes]:

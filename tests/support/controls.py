@@ -66,12 +66,12 @@ class StopAt(Callback):
         """Watch its updates; after the way back from a divergence only, where there is one."""
         update = trainer.update
 
-        def watched(*arguments: Any) -> Any:
+        def ignore_overflow(*arguments: Any) -> Any:
             if trainer.step + 1 == self.at and (trainer.divergence != "halve" or trainer.halvings):
                 trainer.stop()
             return update(*arguments)
 
-        trainer.update = watched  # type: ignore[method-assign]
+        trainer.update = ignore_overflow  # type: ignore[method-assign]
 
 
 def make(name: str, run: Path | None, stop: int | None = None) -> Trainer:

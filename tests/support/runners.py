@@ -33,12 +33,12 @@ def stopped(trainer: Trainer, at: int, device: Device | None = None, **options: 
     """Train, and stop after update ``at``, between two evaluations."""
     update = trainer.update
 
-    def watched(*arguments: Any) -> Any:
+    def ignore_overflow(*arguments: Any) -> Any:
         if trainer.step + 1 == at:
             trainer.stop()
         return update(*arguments)
 
-    trainer.update = watched  # type: ignore[method-assign]
+    trainer.update = ignore_overflow  # type: ignore[method-assign]
     fit(trainer, device=device, **options)
     assert trainer.step == at
     return trainer

@@ -191,14 +191,14 @@ def interrupted(folder: Path, after: int, **options: Any) -> None:
     """Begin a sweep, and press Ctrl-C after so many updates of all of its blocks."""
     update, made = Trainer.update, [0]
 
-    def watched(self: Trainer, *arguments: Any) -> Any:
+    def ignore_overflow(self: Trainer, *arguments: Any) -> Any:
         if made[0] == after:
             raise KeyboardInterrupt
         made[0] += 1
         return update(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "update", watched)
+        patch.setattr(Trainer, "update", ignore_overflow)
         with pytest.raises(KeyboardInterrupt, match="what was done is in"):
             long(folder, **options)
 
@@ -207,12 +207,12 @@ def updates(folder: Path, **options: Any) -> int:
     """Go on with a sweep, and count the updates that it makes."""
     update, made = Trainer.update, [0]
 
-    def watched(self: Trainer, *arguments: Any) -> Any:
+    def ignore_overflow(self: Trainer, *arguments: Any) -> Any:
         made[0] += 1
         return update(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "update", watched)
+        patch.setattr(Trainer, "update", ignore_overflow)
         long(folder, **options)
     return made[0]
 

@@ -227,12 +227,12 @@ def test_a_signal_ends_training_after_its_update_with_a_checkpoint(number: int, 
     trainer = make(tmp_path)
     update = trainer.update
 
-    def watched(*arguments: Any) -> Any:
+    def ignore_overflow(*arguments: Any) -> Any:
         if trainer.step == 14:
             signal.raise_signal(number)
         return update(*arguments)
 
-    trainer.update = watched  # type: ignore[method-assign]
+    trainer.update = ignore_overflow  # type: ignore[method-assign]
     before = signal.getsignal(number)
     with stop_on_signals(trainer) as received:
         fit(trainer)
@@ -248,13 +248,13 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     trainer = make(tmp_path)
     update = trainer.update
 
-    def watched(*arguments: Any) -> Any:
+    def ignore_overflow(*arguments: Any) -> Any:
         if trainer.step == 14:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
         return update(*arguments)
 
-    trainer.update = watched  # type: ignore[method-assign]
+    trainer.update = ignore_overflow  # type: ignore[method-assign]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     try:
         with stop_on_signals(trainer) as received, pytest.raises(KeyboardInterrupt):

@@ -166,12 +166,12 @@ def test_frozen_models_are_found_at_the_same_update_whether_or_not_the_run_was_s
     parts = Trainer(PLAIN, schedule=rates, batch_size=16, divergence="freeze")
     update = parts.update
 
-    def watched(*arguments: Any) -> Any:
+    def ignore_overflow(*arguments: Any) -> Any:
         if parts.step in (5, 6, 12):
             parts.stop()
         return update(*arguments)
 
-    parts.update = watched  # type: ignore[method-assign]
+    parts.update = ignore_overflow  # type: ignore[method-assign]
     stops = []
     while parts.step < 30:
         parts.fit(x, y, steps=30, evaluate_every=10)
@@ -280,7 +280,7 @@ def test_flags_are_nan_for_models_with_an_array_that_is_not_finite(device: Devic
     del arrays["velocity.W1"]
     assert_same(to_numpy(finite_flags(arrays, NETWORK)), np.zeros(3, "float32"))
     arrays["W1"][2, 1, 0] = -math.inf
-    with device.watched():
+    with device.ignore_overflow():
         assert np.isnan(to_numpy(finite_flags(arrays, NETWORK))).tolist() == [False, False, True]
         assert np.isnan(to_numpy(finite_flags({"offset1": arrays["offset1"] / 0.0}, NETWORK)))
 

@@ -28,12 +28,12 @@ def trained(name: str, device: Device, steps: int = 17) -> Trainer:
     trainer = Trainer(NETWORK, batch_size=16, **OPTIONS[name])
     update = trainer.update
 
-    def watched(*arguments: Any) -> Any:
+    def ignore_overflow(*arguments: Any) -> Any:
         if trainer.step + 1 == steps:
             trainer.stop()
         return update(*arguments)
 
-    trainer.update = watched  # type: ignore[method-assign]
+    trainer.update = ignore_overflow  # type: ignore[method-assign]
     trainer.fit(*blobs(device), steps=40, evaluate_every=10)
     del trainer.update
     return trainer

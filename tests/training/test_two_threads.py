@@ -11,10 +11,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 from xpnet import Callback, CyclicLR, Trainer, mlp
-from xpnet.backend import Device, blas, together
+from xpnet.backend import Device, as_row_major, blas
 from xpnet.training import two_threads
 from xpnet.training.rows import Rows
-from xpnet.training.two_threads import Aside, Halves, halved, pay
+from xpnet.training.two_threads import BackgroundCall, Halves, halved, halves_are_faster
 
 pytestmark = [
     pytest.mark.backends("numpy"),
@@ -211,14 +211,14 @@ def test_a_divergence_is_found_at_the_same_place(monkeypatch: pytest.MonkeyPatch
 def test_where_halves_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.zeros((10, 3072), np.uint8)
     monkeypatch.setattr(two_threads, "threads", lambda: 2)
-    assert pay(x, [3072 * 50, 2500, 500], 100)
-    assert not pay(x, [3072 * 50, 2500, 500], 10)  # too little to do
-    assert not pay(x, [3072 * 50, 50 * 400, 500], 100)  # too much for one thread behind it
-    assert not pay(x[:, 1:], [3071 * 50], 100)  # an odd number of features
-    assert not pay(x[:, :2048], [2048 * 50], 100)  # rows that are parts of longer ones
+    assert halves_are_faster(x, [3072 * 50, 2500, 500], 100)
+    assert not halves_are_faster(x, [3072 * 50, 2500, 500], 10)  # too little to do
+    assert not halves_are_faster(x, [3072 * 50, 50 * 400, 500], 100)  # too much for one thread behind it
+    assert not halves_are_faster(x[:, 1:], [3071 * 50], 100)  # an odd number of features
+    assert not halves_are_faster(x[:, :2048], [2048 * 50], 100)  # rows that are parts of longer ones
     for others in (1, 4):
         monkeypatch.setattr(two_threads, "threads", lambda others=others: others)
-        assert not pay(x, [3072 * 50], 100)
+        assert not halves_are_faster(x, [3072 * 50], 100)
 
 
 def test_halved_rows_are_the_same_memory() -> None:
@@ -241,7 +241,7 @@ def test_threads_are_those_before_they_were_lent() -> None:
 
 
 def test_a_call_aside_is_made_on_another_thread_and_in_order() -> None:
-    aside, made = Aside(), []
+    aside, made = BackgroundCall(), []
     for i in range(20):
         aside.begin(lambda i=i: made.append((i, threading.current_thread())))
     aside.wait()
@@ -253,15 +253,15 @@ def test_a_call_aside_is_made_on_another_thread_and_in_order() -> None:
 
 def test_rows_of_an_array_in_columns_are_brought_together() -> None:
     columns = np.asfortranarray(np.arange(12.0).reshape(3, 4))
-    brought = together(columns, lambda: 10**6)
+    brought = as_row_major(columns, lambda: 10**6)
     assert brought.flags.c_contiguous
     assert np.array_equal(brought, columns)
-    assert together(columns[:2], lambda: 10**6).flags.c_contiguous  # a part of such an array
+    assert as_row_major(columns[:2], lambda: 10**6).flags.c_contiguous  # a part of such an array
     for x in (np.arange(12.0).reshape(3, 4), np.arange(12.0).reshape(3, 4)[:, ::2], np.arange(4.0),
               np.broadcast_to(np.arange(4.0), (3, 4))):
-        assert together(x, lambda: 10**6) is x
-    assert together(columns, lambda: 100) is columns  # there is no room for it
-    assert together(columns, lambda: None).flags.c_contiguous
+        assert as_row_major(x, lambda: 10**6) is x
+    assert as_row_major(columns, lambda: 100) is columns  # there is no room for it
+    assert as_row_major(columns, lambda: None).flags.c_contiguous
 
 
 def test_arrays_in_columns_train_alike() -> None:

@@ -15,8 +15,25 @@ import numpy as np
 from .blas import Descent
 from .blas import found as blas_found
 
-__all__ = ["Array", "add_gradient", "assign", "batch_last", "constant", "descent", "holds", "is_complex", "matmul",
-           "namespace", "product", "read_ahead", "real", "take", "to_numpy", "together", "transposed"]
+__all__ = [
+    "Array",
+    "add_gradient",
+    "as_row_major",
+    "assign",
+    "batch_last",
+    "constant",
+    "descent",
+    "is_complex",
+    "matmul",
+    "namespace",
+    "product",
+    "read_ahead",
+    "real",
+    "represents_exactly",
+    "take",
+    "to_numpy",
+    "transposed",
+]
 
 Array = Any
 NAMESPACES: dict[type, Any] = {}
@@ -68,8 +85,8 @@ def descent(flat: Array, rows: int) -> Descent | None:
     return None
 
 
-def holds(out: Array, x: Array) -> bool:
-    """Tell whether the dtype of ``out`` holds every number of the dtype of ``x``."""
+def represents_exactly(out: Array, x: Array) -> bool:
+    """Return whether the dtype of ``out`` represents every number of the dtype of ``x`` exactly."""
     xp = namespace(x)
     if xp.isdtype(x.dtype, "integral"):
         return bool(xp.iinfo(x.dtype).bits < xp.finfo(out.dtype).bits)
@@ -101,8 +118,8 @@ def read_ahead(x: Array, free: int | None) -> Callable[[Array], None] | None:
     return read
 
 
-def together(x: Array, free: Callable[[], int | None]) -> Array:
-    """Return ``x`` with the numbers of a row side by side: a copy of a NumPy array in columns, where it fits.
+def as_row_major(x: Array, free: Callable[[], int | None]) -> Array:
+    """Return ``x`` in row-major order: a copy of a NumPy array in column-major order if it fits into memory.
 
     pandas gives such arrays. Every row of theirs is read in as many places as there are features.
     """

@@ -243,7 +243,7 @@ class Device:
                 ) from error
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
+    def ignore_overflow(self) -> Iterator[None]:
         """Leave out NumPy's warnings of overflow, where whoever computes looks for what is not finite.
 
         Yields

@@ -1,4 +1,4 @@
-"""``xpnet train``: one network from the command line, kept in a run's directory, and gone on with."""
+"""``xpnet train``: train one network from the command line, saved to a run directory and resumable."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def train(
         out.causes[model], out.networks[model] = trainer.causes[place], None
         going.discard(model)
 
-    with trainer.network.device.activate(), trainer.network.device.watched():
+    with trainer.network.device.activate(), trainer.network.device.ignore_overflow():
         batches = trainer.batches(*data)
         batches.start = trainer.step - begin * batches.per_epoch
         loop = Loop(trainer, batches)

@@ -10,7 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ..backend import Array, add_gradient, constant, holds, is_complex, matmul, namespace, product, real, transposed
+from ..backend import (
+    Array,
+    add_gradient,
+    constant,
+    is_complex,
+    matmul,
+    namespace,
+    product,
+    real,
+    represents_exactly,
+    transposed,
+)
 from .initializers import He, Initializer
 from .layer import LAYERS, Forward, Layer, layer
 from .per_model import as_python, at_least_1, check_range, is_array, per_model
@@ -334,7 +345,7 @@ class Standardize(Layer):
         offset, scale = map(row, arrays)
         xp = namespace(x)
         if not (is_complex(x) or x.dtype == offset.dtype):
-            x = xp.astype(x, offset.dtype if holds(offset, x) else xp.float64)
+            x = xp.astype(x, offset.dtype if represents_exactly(offset, x) else xp.float64)
 
         def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
             return (dy * scale if wrt_input else None), ()

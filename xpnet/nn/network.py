@@ -68,7 +68,7 @@ class Network:
         xp, dtype = self.device.xp, self.arrays[self.architecture.parameters[0]].dtype
         scaling: Any = tuple(self.arrays[name] for name in self.architecture.inputs)
         parts = []
-        with self.device.activate(), self.device.watched():
+        with self.device.activate(), self.device.ignore_overflow():
             check_finite(x, "features", dtype=dtype, scaling=scaling or None)
             arrays = {**self.arrays, **self._scaling(x)}
             for rows in blocks(x.shape[-2], block):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from ..backend import Array, Device, holds, namespace
+from ..backend import Array, Device, namespace, represents_exactly
 
 __all__ = ["SCALING_DTYPE", "compared_dtype", "rounds_away", "working_scaling"]
 
@@ -18,7 +18,7 @@ TOLERANCE = 5e-7  # standard deviations by which an offset may be off
 def rounds_away(offset: Array, scale: Array, dtype: Any) -> bool:
     """Return whether rounding both to ``dtype`` changes ``(x - offset) * scale`` by more than the tolerance."""
     xp = namespace(offset)
-    with Device.of(offset).watched():  # a scale may be inf in another dtype
+    with Device.of(offset).ignore_overflow():  # a scale may be inf in another dtype
         near, factor = (xp.astype(xp.astype(a, dtype), a.dtype) for a in (offset, scale))
     off = xp.abs(offset - near) * xp.abs(scale) > TOLERANCE
     return bool(xp.any(off | ~(xp.abs(scale - factor) <= TOLERANCE * xp.abs(scale))))
@@ -48,7 +48,7 @@ def working_scaling(x: Array, offset: Array, scale: Array, dtype: Any) -> tuple[
     if offset.dtype == dtype:
         return offset, scale
     small = xp.isdtype(x.dtype, "bool") or (xp.isdtype(x.dtype, "integral") and xp.iinfo(x.dtype).bits == 8)
-    if small or (holds(xp.empty(0, dtype=dtype), x) and not rounds_away(offset, scale, dtype)):
+    if small or (represents_exactly(xp.empty(0, dtype=dtype), x) and not rounds_away(offset, scale, dtype)):
         return xp.astype(offset, dtype), xp.astype(scale, dtype)
     return offset, scale
 

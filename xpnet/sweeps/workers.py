@@ -73,7 +73,7 @@ class Shared:
 
 
 def places(executor: Any, workers: int) -> int:
-    """Tell how many blocks can train at a time: as many as was said, or else as the executor tells of itself."""
+    """Return how many blocks can train at a time: the requested number, or else the executor's own."""
     if executor is None or workers > 1:
         return workers
     if hasattr(executor, "get_executor"):  # a Dask client

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..backend import Array, Device, assign, holds, namespace, take
+from ..backend import Array, Device, assign, namespace, represents_exactly, take
 from ..datasets.admission import NotFiniteError
 from ..nn.layers import Standardize, batch_total
 from ..nn.network import blocks
@@ -31,7 +31,7 @@ def moments(x: Array, device: Device, only: Array | None = None) -> tuple[Array,
         If a standard deviation is too large or too small for float64.
     """
     xp, n = device.xp, (x if only is None else only).shape[0]
-    with device.watched():  # what overflows is looked for
+    with device.ignore_overflow():  # what overflows is looked for
         mean, var = _mean_and_variance(x, xp, n, only)
         unit = xp.ones_like(mean)
         # The square of a deviation beyond 1e154 is infinite, and that of one below 1e-162 is 0.
@@ -102,12 +102,12 @@ class Rows:
     def __init__(
         self, x: Array, size: int, device: Device, dtype: str, scaling: tuple[Array, Array] | None = None
     ) -> None:
-        self._room = device.empty((size, x.shape[1]), dtype)
-        self._x, self._scaling = x, scaling and working_scaling(x, *scaling, self._room.dtype)
+        self._buffer = device.empty((size, x.shape[1]), dtype)
+        self._x, self._scaling = x, scaling and working_scaling(x, *scaling, self._buffer.dtype)
         self._beside: Array | None = None
         # Numbers of which the dtype would round away what is behind a large offset are standardised before.
         self._before = self._scaling is not None and not (
-            holds(self._room, x) and self._scaling[0].dtype == self._room.dtype)
+            represents_exactly(self._buffer, x) and self._scaling[0].dtype == self._buffer.dtype)
         self._views: dict[int, tuple[Array, ...]] = {}
 
     def __enter__(self) -> Rows:
@@ -121,7 +121,7 @@ class Rows:
         to = self._of(rows.shape[0])[0]
         if self._x.dtype != to.dtype:
             if self._beside is None:
-                self._beside = namespace(to).zeros_like(self._room, dtype=self._x.dtype)
+                self._beside = namespace(to).zeros_like(self._buffer, dtype=self._x.dtype)
             to = self._beside[: rows.shape[0], :]
         return self._filled(take(self._x, rows, to))
 
@@ -147,7 +147,7 @@ class Rows:
         Broadcasting a vector over few long rows takes NumPy two thirds of the time that it takes over many short ones.
         """
         if n not in self._views:
-            room = self._room[:n, :]
+            room = self._buffer[:n, :]
             views = [room]
             if self._scaling and not self._before:
                 xp, at_once = namespace(room), REPEATED if n % REPEATED == 0 else 1

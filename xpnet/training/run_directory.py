@@ -1,4 +1,4 @@
-"""What is in a directory that ``xpnet train`` or ``xpnet sweep`` wrote, read as if anyone might have changed it."""
+"""Read the directory of a run or a sweep, whose files anyone may have changed."""
 
 from __future__ import annotations
 

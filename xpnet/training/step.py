@@ -1,4 +1,4 @@
-"""What learns: a network's arrays, and what an update makes of them."""
+"""A network's trainable state and its update step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..nn.sequential import Sequential
 from ..nn.wired import Wired
 from .optimizers import Optimizer, Segment, apply, cast
 from .rows import Rows, moments
-from .two_threads import Halves, pay
+from .two_threads import Halves, halves_are_faster
 
 __all__ = ["Learner"]
 
@@ -25,7 +25,7 @@ BLOCK = 240  # rows evaluated at a time: their float32 pixels stay in the proces
 
 
 class Learner:
-    """All that changes as training goes on, on a device, and the rules by which it does.
+    """The arrays that training changes, on a device, and one update of them.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Learner:
     optimizer : Optimizer
         Its hyper-parameters may be sequences over the models.
     loss : Loss
-        What is made small.
+        The objective to minimise.
     l2 : float or sequence of float
         The penalty's factor.
     models : tuple of int
@@ -44,7 +44,7 @@ class Learner:
     device : Device
         Where the arrays are.
     dtype : str
-        Of the arithmetic.
+        Floating-point precision of the computation.
     clip_norm : float or sequence of float, optional
         The largest norm of the gradient over all parameters.
     x : array of shape (n, features), optional
@@ -152,7 +152,7 @@ class Learner:
         Halves or Rows
         """
         weights = [self.arrays[name].size for name in self.trained.weights]
-        kind = Halves if self.descent and pay(x, weights, size) else Rows
+        kind = Halves if self.descent and halves_are_faster(x, weights, size) else Rows
         return kind(x, min(size, x.shape[0]), self._device, self._dtype, self.scaling)
 
     def update(self, x: Array, targets: Array, lr: Any, noise: Mapping[str, Array] | None, step: int) -> Array:

@@ -218,7 +218,7 @@ class Trainer(Run):
         device = self.device or check_same_device(x=admit(x, "features"), y=admit(y, "labels", real=False))
         x, y = self._checked(x, y, device)
         held_out = self._checked(*validation, device, "validation ") if validation else None
-        with device.activate(), device.watched():
+        with device.activate(), device.ignore_overflow():
             self._place(device, x)
             if held_out and self.learner.scaling:  # which was not known when the data were checked
                 check_finite(held_out[0], "validation features", dtype=getattr(device.xp, self.dtype),

@@ -20,7 +20,7 @@ from ..backend import Array, Device, batch_last, namespace
 from ..backend.blas import Descent, one_thread, threads
 from .rows import Rows
 
-__all__ = ["Halves", "pay"]
+__all__ = ["Halves", "halves_are_faster"]
 
 LEAST = 2**23  # multiplications in a product that gain more than what it costs to wake a thread
 
@@ -33,7 +33,7 @@ def halved(x: Array) -> Array | None:
     return None
 
 
-def pay(x: Array, weights: list[int], batch: int) -> bool:
+def halves_are_faster(x: Array, weights: list[int], batch: int) -> bool:
     """Tell whether ``Halves`` of ``x`` are faster, for weight matrices of these sizes, first to last.
 
     They are where BLAS has two threads, the first matrix has work for both, and the others have none to speak of:
@@ -44,7 +44,7 @@ def pay(x: Array, weights: list[int], batch: int) -> bool:
     return much and threads() == 2 and halved(x) is not None
 
 
-class Aside:
+class BackgroundCall:
     """A thread that makes a call while its owner makes others: ``begin``, then ``wait``, and ``close`` at last."""
 
     def __init__(self) -> None:
@@ -165,7 +165,7 @@ class Halves:
         self._ahead = False
         with contextlib.ExitStack() as around:
             around.enter_context(one_thread(others=True))
-            self._aside = Aside()
+            self._aside = BackgroundCall()
             around.callback(self._aside.close)
             self._around = around.pop_all()
         return self
@@ -174,14 +174,14 @@ class Halves:
         self._around.close()
 
     def take(self, rows: Array, following: Array | None = None) -> Halves:
-        """Be the batch of these rows, and know those of the batch that will be taken next, if any."""
+        """Load these rows as the current batch, and those of the next batch, if any, in the background."""
         self.shape, self._following = (rows.shape[0], self.shape[1]), following
         self._multiplied, self._ahead = self._ahead, False
         self._load = lambda half: half.take(rows)
         return self
 
     def slice(self, rows: slice) -> Halves:
-        """Be the batch of rows that follow each other."""
+        """Load consecutive rows as the current batch."""
         self.shape, self._following = (rows.stop - rows.start, self.shape[1]), None
         self._multiplied = self._ahead = False
         self._load = lambda half: half.slice(rows)
