@@ -226,7 +226,7 @@ def _complex_dtype(xp: Any, dtype: Any) -> bool:
 
 
 def is_complex(x: Array) -> bool:
-    """Tell whether ``x`` is complex, as it is in complex-step differentiation.
+    """Return whether ``x`` is complex, as it is in complex-step differentiation.
 
     Parameters
     ----------

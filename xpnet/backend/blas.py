@@ -64,7 +64,7 @@ def _gemm(library: Any, dtype: Any) -> Any:
 
 
 def found() -> bool:
-    """Tell whether NumPy's BLAS can be reached."""
+    """Return whether NumPy's BLAS can be reached."""
     return _library() is not None
 
 

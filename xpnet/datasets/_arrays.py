@@ -26,7 +26,7 @@ _HOW = 'expected an .npz file with arrays x and y: numpy.savez("mine.npz", x=x, 
 
 
 def is_meant(data: str | os.PathLike[str]) -> bool:
-    """Tell whether a user who named ``data`` means arrays of their own.
+    """Return whether a user who named ``data`` means arrays of their own.
 
     Raises
     ------

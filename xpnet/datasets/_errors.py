@@ -85,6 +85,6 @@ class HTMLDataError(BadDataError):
 
 
 def is_html(start: bytes) -> bool:
-    """Tell from a file's first bytes whether it is a web page."""
+    """Return whether a file's first bytes are those of a web page."""
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     return text.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--"))

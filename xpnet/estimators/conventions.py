@@ -121,7 +121,7 @@ class Estimator:
             raise
 
     def check_fitted(self, attribute: str = "network_") -> None:
-        """See that ``fit`` was called."""
+        """Check that ``fit`` was called."""
         if not hasattr(self, attribute):
             raise of_sklearn(NotFittedError)(f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with "
                                              "appropriate arguments before using this estimator.")
@@ -168,7 +168,7 @@ def features(estimator: Any, X: Any, *, reset: bool) -> Array:
 
 
 def _same_names(names: list[str] | None, known: Sequence[str] | None, owner: str) -> None:
-    """See that names of features are those that were seen in fit, in their order."""
+    """Check that names of features are those that were seen in fit, in their order."""
     if names is None or known is None:
         if known is not None:
             warn(f"X does not have valid feature names, but {owner} was fitted with feature names", UserWarning)
@@ -189,7 +189,7 @@ def _same_names(names: list[str] | None, known: Sequence[str] | None, owner: str
 
 
 def same_length(x: Array, y: Array) -> None:
-    """See that there are as many labels as samples."""
+    """Check that there are as many labels as samples."""
     if x.shape[0] != y.shape[0]:
         raise ValueError(f"Found input variables with inconsistent numbers of samples: {[x.shape[0], y.shape[0]]}")
 
@@ -236,7 +236,7 @@ def given(y: Any, owner: str, *, real: bool = False) -> Array:
 
 
 def is_numeric(y: Array) -> bool:
-    """Tell whether labels are numbers (or true and false), which any library's arrays hold."""
+    """Return whether labels are numbers (or true and false), which any library's arrays hold."""
     xp = namespace(y)
     if xp.isdtype(y.dtype, "complex floating"):
         raise ValueError("Complex data not supported: labels are integers or text")

@@ -130,7 +130,7 @@ def _owner(handle: int) -> dict[str, Any]:
 
 
 def _lives(owner: dict[str, Any]) -> bool:
-    """Tell whether an owner on this host still runs: its number may belong to another process by now."""
+    """Return whether an owner on this host still runs: its number may belong to another process by now."""
     try:
         os.kill(int(owner["pid"]), 0)
     except (ProcessLookupError, ValueError, OverflowError):

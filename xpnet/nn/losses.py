@@ -76,7 +76,7 @@ class Loss(Protocol):
         ...
 
     def check(self, y: Array, outputs: int, what: str = "") -> Array:
-        """See that labels are such as the loss takes, and give them as they are kept.
+        """Return labels as the loss keeps them, having checked that it takes them.
 
         Parameters
         ----------
@@ -195,7 +195,7 @@ class SoftmaxCrossEntropy:
         return {"labels (n,)": ()}
 
     def check(self, y: Array, outputs: int, what: str = "") -> Array:
-        """See that labels are integers, one for each output, and give them as int64."""
+        """Return labels as int64, having checked that they are class indices."""
         xp = namespace(y)
         if not xp.isdtype(y.dtype, "integral"):
             raise TypeError(f"{what}labels: expected integers from 0, got dtype {y.dtype}; for whole numbers use "
@@ -252,7 +252,7 @@ class MeanSquaredError:
         return {f"targets (n, {outputs})": (outputs,)} | ({"targets (n,)": ()} if outputs == 1 else {})
 
     def check(self, y: Array, outputs: int, what: str = "") -> Array:
-        """See that targets are finite real numbers."""
+        """Check that targets are finite real numbers."""
         xp = namespace(y)
         if not xp.isdtype(y.dtype, ("bool", "integral", "real floating")):
             raise TypeError(f"{what}targets: expected real numbers, got dtype {y.dtype}; use y.astype('float32')")

@@ -326,7 +326,7 @@ class Network:
             What the model takes: by default the network's dtype, or float64 if that would round the features'
             offset away.
         softmax : bool
-            Give probabilities rather than the network's outputs.
+            Return probabilities rather than the network's outputs.
 
         Returns
         -------

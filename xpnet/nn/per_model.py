@@ -43,12 +43,12 @@ def _differs(field: dataclasses.Field[Any]) -> bool:
 
 
 def is_array(value: Any) -> bool:
-    """Tell whether a hyper-parameter has a model axis."""
+    """Return whether a hyper-parameter has a model axis."""
     return hasattr(value, "__len__") and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
 
 
 def check_range(owner: str, name: str, value: Any, low: float = 0.0, below: float = math.inf) -> None:
-    """See that a hyper-parameter, or each of a sequence of them, is a number from ``low`` to below ``below``.
+    """Check that a hyper-parameter, or each of a sequence of them, is a number from ``low`` to below ``below``.
 
     Raises
     ------

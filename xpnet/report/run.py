@@ -223,7 +223,7 @@ def _is_share(column: str) -> bool:
 
 
 def _is_loss(measure: str, table: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether a cost is the loss at every point, as it is without a penalty."""
+    """Return whether a cost is the loss at every point, as it is without a penalty."""
     loss = measure.removesuffix("cost") + "loss"
     return measure.endswith("cost") and all(row.get(measure) == row.get(loss) for row in table)
 

@@ -128,7 +128,7 @@ def _begun(task: Task, data: Data, callbacks: Sequence[Callback]) -> Trainer:
 
 
 def check(block: Block, trainers: Sequence[Trainer], measures: Sequence[str], until: int) -> None:
-    """See that a block that was read is one of these trainers', up to update ``until``.
+    """Check that a block that was read is one of these trainers', up to update ``until``.
 
     Raises
     ------

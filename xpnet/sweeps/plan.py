@@ -67,7 +67,7 @@ def asked_device(trainers: Sequence[Trainer]) -> Device | None:
 
 
 def checked_data(x: Array, y: Array, validation: Any) -> Data:
-    """See that features and labels are arrays, and that there are some; ``Trainer.fit`` looks into them."""
+    """Check that features and labels are arrays, and that there are some; ``Trainer.fit`` looks into them."""
     if not (validation is None or (isinstance(validation, Sequence) and len(validation) == 2)):
         raise TypeError("sweep: expected validation=(features, labels)")
     held_out = None

@@ -240,7 +240,7 @@ class Learner:
 def check_memory(
     architecture: Sequential, optimizer: Optimizer, models: tuple[int, ...], device: Device, dtype: str
 ) -> None:
-    """See that the arrays fit, before a system that promises more than it has ends the process."""
+    """Check that the arrays fit, before a system that promises more than it has ends the process."""
     numbers = sum(math.prod(shape) * (1 if name in architecture.inputs else math.prod(models))
                   for name, shape in architecture.shapes.items())
     copies = 3 + len(optimizer.slots)  # weights, gradients, how they were when last evaluated

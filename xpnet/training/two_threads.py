@@ -34,7 +34,7 @@ def halved(x: Array) -> Array | None:
 
 
 def halves_are_faster(x: Array, weights: list[int], batch: int) -> bool:
-    """Tell whether ``Halves`` of ``x`` are faster, for weight matrices of these sizes, first to last.
+    """Return whether ``Halves`` of ``x`` are faster, for weight matrices of these sizes, first to last.
 
     They are where BLAS has two threads, the first matrix has work for both, and the others have none to speak of:
     one thread is left for them. With more threads BLAS keeps them: there nothing was measured.

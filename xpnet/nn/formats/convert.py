@@ -147,7 +147,7 @@ def to_torch(network: Network, dtype: str | None = None) -> dict[str, NDArray[An
 
 
 def _check_folding(offset: NDArray[Any], scale: NDArray[Any], dtype: np.dtype[Any]) -> None:
-    """See that a Linear with the offset in its bias is as good as one behind the standardisation.
+    """Check that a Linear with the offset in its bias is as good as one behind the standardisation.
 
     Its product and its bias then are as large as the mean in standard deviations, and cancel but for their rounding.
     """
@@ -214,7 +214,7 @@ def folded(
 
 
 def single(network: Network, owner: str) -> Network:
-    """See that a network is one model, and pass it on."""
+    """Return a network, having checked that it is one model."""
     if network.models:
         raise ValueError(f"{owner}: expected one network, got {network.models[0]} models; take one of them, like "
                          "network.member(0)")
