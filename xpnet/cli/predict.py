@@ -79,7 +79,7 @@ def _wrote(a: argparse.Namespace) -> None:
 
 
 def _row(file: str, i: int, values: list[float], names: list[str], raw: bool) -> dict[str, Any]:
-    """Return what the first line is taken for."""
+    """Return what is predicted for one example, as plain values."""
     told: dict[str, Any] = {"file": file, "row": i}
     if raw:
         return {**told, "outputs": values}

@@ -146,7 +146,7 @@ def readable() -> int:
 
 
 def blas_in_use() -> dict[str, str]:
-    """Return which BLAS and which instructions NumPy computes with, and in how many threads, as far as it can be told."""
+    """Return NumPy's BLAS, its instruction set and its number of threads, as far as they are known."""
     built: Any = np.show_config(mode="dicts")
     made: Any = built["Build Dependencies"]["blas"]
     told = {"numpy": np.__version__, "instructions": ", ".join(built["SIMD Extensions"]["found"]),
