@@ -1,4 +1,7 @@
-"""Write docs/gradients.md: the gradient and parity tables, measured now. Run: python tools/make_gradients.py."""
+"""Write docs/gradients.md: the gradient and parity tables, measured now. Run: python tools/make_gradients.py.
+
+Without a GPU, with tests on PYTHONPATH: python -m cpucuda tools/make_gradients.py.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import __version__
-from xpnet.backend import Device, DeviceError
+from xpnet.backend import Device, DeviceError, survey
 from xpnet.nn import gradcheck
 
 HEAD = """# Gradients, proven
@@ -60,6 +63,9 @@ def main() -> None:
         except DeviceError as error:
             absent.append(f"Not measured: {backend} ({error}).\n")
             continue
+        if backend == "cupy":
+            gpu = next(row["detail"] for row in survey() if row["device"] == device.name).partition(",")[0]
+            absent.append(f"The device of cupy: {gpu}.\n")
         checked += gradients(backend, device)
         compared += parity(backend, device)
     text = HEAD.format(version=__version__, numpy=np.__version__, python=platform.python_version(),
