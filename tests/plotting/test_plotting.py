@@ -134,6 +134,14 @@ def test_history_draws_no_cost_that_is_the_loss_and_the_rate_from_zero() -> None
     assert rate.get_ylim()[0] == 0
 
 
+def test_history_draws_the_measure_of_any_loss() -> None:
+    """Regression has no accuracy."""
+    columns = {"step": [0, 10], "train_loss": [2.0, 1.0], "train_r2": [0.1, 0.5], "validation_r2": [0.0, 0.4]}
+    _, measure, _ = plotting.history(columns).axes
+    assert measure.get_ylabel() == "r2"
+    assert [line.get_label() for line in measure.lines] == ["training r2", "validation r2"]
+
+
 def test_history_draws_what_there_is() -> None:
     columns = {k: v for k, v in history_columns().items() if k in ("step", "train_loss")}
     loss, accuracy, rate = plotting.history(columns).axes

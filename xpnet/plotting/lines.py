@@ -100,14 +100,14 @@ def curves(panels: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
 
 
 def history(columns: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
-    """Draw a run: loss, accuracy and, beneath, the learning rate, against the update step.
+    """Draw a run: the loss, what else the loss measures and, beneath, the learning rate, against the update step.
 
     Parameters
     ----------
     columns : mapping from name to array_like of shape (n,)
-        Equally long columns: ``step``, ``lr``, ``train_loss``, ``validation_loss``, ``train_accuracy``,
-        ``validation_accuracy`` (in [0, 1]) and, where there are any, ``train_cost`` and ``validation_cost``,
-        which are not drawn where they are the loss. A column that is not there is not drawn; only ``step`` is needed.
+        Equally long columns: ``step``, ``lr``, ``train_loss``, ``validation_loss``, another measure of each, such as
+        ``train_accuracy`` or ``validation_r2``, and ``train_cost`` and ``validation_cost``, which are not drawn if
+        they equal the loss. A column that is not there is not drawn; only ``step`` is needed.
     title : str, optional
         The title of the whole figure.
 
@@ -130,13 +130,15 @@ def history(columns: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
                 f"{np.shape(columns['step'])}: draw the models of a sweep one by one"
             )
     figure = new_figure((7.0, 7.2), title)
-    loss, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.3])
+    other = next((name for column in columns for split, _, name in [column.partition("_")]
+                  if split in ("train", "validation") and name not in ("loss", "cost")), "accuracy")
+    loss, measure, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.3])
     steps = _floats(columns["step"])
-    drawn: dict[str, list[NDArray[np.float64]]] = {"loss": [], "accuracy": []}
+    drawn: dict[str, list[NDArray[np.float64]]] = {"loss": [], other: []}
     for quantity, axes, suffix, width in (
         ("loss", loss, "", 1.6),
         ("cost", loss, " cost", 0.9),
-        ("accuracy", accuracy, "", 1.6),
+        (other, measure, "", 1.6),
     ):
         for name, style in (("train", _TRAIN), ("validation", _VALIDATION)):
             values = columns.get(f"{name}_{quantity}")
@@ -145,14 +147,14 @@ def history(columns: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
             if values is not None and not hidden:
                 label = ("training" if name == "train" else name) + (suffix or f" {quantity}")
                 _line(axes, steps, _floats(values), label=label, **{**style, "linewidth": width})
-                drawn["accuracy" if axes is accuracy else "loss"].append(_floats(values))
+                drawn[other if axes is measure else "loss"].append(_floats(values))
     loss.set_ylabel("loss and cost" if len(drawn["loss"]) > 2 else "loss")
-    accuracy.set_ylabel("accuracy")
+    measure.set_ylabel(other)
     if drawn["loss"]:
         low, high = _limits(drawn["loss"])
         loss.set_ylim(low, high)
         _remark(loss, steps, drawn["loss"], high)
-    for axes, place in ((loss, "upper right"), (accuracy, "lower right")):
+    for axes, place in ((loss, "upper right"), (measure, "lower right")):
         if axes.lines:
             axes.legend(loc=place)
     if "lr" in columns:
