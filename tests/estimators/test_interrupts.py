@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,14 @@ from xpnet import DivergenceError, Trainer
 from xpnet.backend import Device, to_numpy
 from xpnet.estimators import GridSearch
 from xpnet.training.run import Run
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Have Ctrl-C interrupt: in a shell's background jobs it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, update: int, how: Callable[[], Any]) -> None:

@@ -177,8 +177,10 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 def start(folder: Path) -> subprocess.Popen[str]:
     """Start the job in a group of its own, as a shell does, with a place for temporary files."""
     folder.with_name("tmp").mkdir(exist_ok=True)
+    # A shell's background jobs ignore Ctrl-C, and so do those that they start.
     return subprocess.Popen([sys.executable, str(JOB), str(folder), "2"], stderr=subprocess.PIPE, text=True,
-                            start_new_session=True, env={**os.environ, "TMPDIR": str(folder.with_name("tmp"))})
+                            start_new_session=True, env={**os.environ, "TMPDIR": str(folder.with_name("tmp"))},
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def children(pid: int) -> list[int]:

@@ -223,9 +223,10 @@ class MLP(Estimator):
             return (x, y, only), None
         device = Device.of(x)
         sides = hold_out(y, p["validation_fraction"], p["order_seed"], classes=self._kind == "classifier")
-        train_on, validate_on = (
-            (x, device.xp.take(y, rows, axis=0), rows if only is None else device.xp.take(only, rows, axis=0))
-            for rows in map(device.asarray, sides))
+        with device.activate():
+            train_on, validate_on = (
+                (x, device.xp.take(y, rows, axis=0), rows if only is None else device.xp.take(only, rows, axis=0))
+                for rows in map(device.asarray, sides))
         for measure, why in undefined_measures(self._loss, validate_on[1]).items():
             raise ValueError(f"early_stopping: {measure} on what is held out is not defined, since {why}: raise "
                              "validation_fraction, or change order_seed, or early_stopping=False holds nothing out")

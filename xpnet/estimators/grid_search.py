@@ -136,14 +136,15 @@ class GridSearch(Estimator):
         self.n_splits_: int = len(splits)
         together = groups(self.estimator, candidates, x)
         measured: list[list[dict[str, float]]] = []
-        for split in splits:
-            sides = [selected(side, x.shape[0]) for side in split]
-            training, test = [(x, take(known, Device.of(known).asarray(rows), None), Device.of(x).asarray(rows))
-                              for rows in sides]
-            fold: dict[int, dict[str, float]] = {}
-            for group in together:
-                fold |= zip(group, self._measure(training, test, [candidates[i] for i in group]), strict=True)
-            measured.append([fold[i] for i in range(len(candidates))])
+        with Device.of(x).activate():
+            for split in splits:
+                sides = [selected(side, x.shape[0]) for side in split]
+                training, test = [(x, take(known, Device.of(known).asarray(rows), None), Device.of(x).asarray(rows))
+                                  for rows in sides]
+                fold: dict[int, dict[str, float]] = {}
+                for group in together:
+                    fold |= zip(group, self._measure(training, test, [candidates[i] for i in group]), strict=True)
+                measured.append([fold[i] for i in range(len(candidates))])
         self.cv_results_: dict[str, Any] = self._results(candidates, measured)
         best = self.refit(self.cv_results_) if callable(self.refit) else self.cv_results_["rank_test_score"].argmin()
         self.best_index_: int = int(best)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..backend import Array, Device
+
 if TYPE_CHECKING:
-    from ..backend import Array
     from .losses import Loss
 
 __all__ = ["ALWAYS", "Measure", "UndefinedMeasureWarning", "measures_of", "undefined_measures", "warn_undefined"]
@@ -66,7 +67,8 @@ def undefined_measures(loss: Loss, y: Array) -> dict[str, str]:
         The reason by measure.
     """
     find: Any = getattr(loss, "undefined", None)
-    return dict(find(y)) if find else {}
+    with Device.of(y).activate():
+        return dict(find(y)) if find else {}
 
 
 def warn_undefined(loss: Loss, y: Array) -> None:
