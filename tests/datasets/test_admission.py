@@ -67,7 +67,7 @@ def masked(x: Any) -> Any:
 
 def dates(x: Any) -> Any:
     found = np.zeros(x.shape, "M8[D]")
-    found.flat[3] = np.datetime64("NaT")
+    found.flat[3] = np.datetime64("NaT", "s")
     return found
 
 
@@ -191,7 +191,7 @@ class Missing:
 @pytest.mark.parametrize(("value", "words"), [
     (None, "got 'None' of type NoneType"), (Missing(), "of type Missing"), ("1.5", "got '1.5' of type str"),
     (1j, "got '1j' of type complex .*Complex data not supported|1j"), ({}, "argument must be .* string.* number"),
-    (np.datetime64("NaT"), "got 'NaT' of type datetime64"), (b"1", "of type bytes"), ([1.0], "of type list"),
+    (np.datetime64("NaT", "s"), "got 'NaT' of type datetime64"), (b"1", "of type bytes"), ([1.0], "of type list"),
     (10**400, "expected numbers that float64 holds"), (float("nan"), "expected finite numbers, got nan in example 5"),
 ], ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("entrance", TABLES)
@@ -208,7 +208,7 @@ def test_objects_that_are_numbers_are_numbers(value: Any) -> None:
     assert found[5, 2] == float(value)
 
 
-@pytest.mark.parametrize("value", [None, float("nan"), type("NAType", (), {})(), np.datetime64("NaT")])
+@pytest.mark.parametrize("value", [None, float("nan"), type("NAType", (), {})(), np.datetime64("NaT", "s")])
 @pytest.mark.parametrize("entrance", [name for name in LABELS if "MLP" in name or "Grid" in name])
 def test_labels_that_are_missing_are_refused(entrance: str, value: Any) -> None:
     y = np.asarray(["a", "b", "c"], dtype=object)[Y]

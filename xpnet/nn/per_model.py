@@ -76,6 +76,11 @@ def check_range(owner: str, name: str, value: Any, low: float = 0.0, below: floa
             raise ValueError(f"{owner}: expected {name} of at least {low:g}{upper}, got {number}")
 
 
+def _is_bool(value: Any) -> bool:
+    """Return whether a value is true or false; NumPy 2.0 takes its own for an index."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool"
+
+
 def integer(owner: str, name: str, value: Any, low: int = 1) -> int:
     """Return an integer of Python or of an array library as Python's, having checked that it is at least ``low``.
 
@@ -87,7 +92,7 @@ def integer(owner: str, name: str, value: Any, low: int = 1) -> int:
         If it is below ``low``.
     """
     try:
-        if isinstance(value, bool):
+        if _is_bool(value):
             raise TypeError
         number = operator.index(value)
     except TypeError:
@@ -112,7 +117,7 @@ def number(owner: str, name: str, value: Any, low: float = 0.0) -> float:
     ValueError
         If it is NaN, infinite or below ``low``.
     """
-    if isinstance(value, bool) or is_array(value):
+    if _is_bool(value) or is_array(value):
         raise TypeError(f"{owner}: expected {name} as a number, got {value!r}")
     check_range(owner, name, value, low)
     return float(value)
