@@ -21,6 +21,18 @@ def cast(value: Any, w: Array) -> Any:
     """Return a hyper-parameter in the dtype of the array ``w`` that it multiplies.
 
     Hyper-parameters are float64: of a beta of 0.999 in float32, 1 - beta would keep four digits.
+
+    Parameters
+    ----------
+    value : float or array
+        The hyper-parameter, a number or an array with a value per model.
+    w : array
+        What it multiplies.
+
+    Returns
+    -------
+    float or array
+        The number itself, or the array in the dtype of w.
     """
     return value if isinstance(value, float | int) else namespace(w).astype(value, w.dtype, copy=False)
 
