@@ -323,7 +323,8 @@ class Trainer(Run):
             Of floats; of arrays (models,) with several models.
         """
         x, y = self._checked(x, y, self.network.device)
-        return evaluate(self.learner, x, y, self.models)
+        with self.network.device.ignore_overflow():  # a loss that is not finite says so itself
+            return evaluate(self.learner, x, y, self.models)
 
     def _checked(self, x: Array, y: Array, device: Device, what: str = "") -> tuple[Array, Array]:
         scaling = self.learner.scaling if self.arrays and self.network.device == device else None
