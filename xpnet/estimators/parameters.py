@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..backend import Device
+from ..nn import per_model
 from ..nn.initializers import Xavier
-from ..nn.per_model import is_array, lengths
+from ..nn.per_model import is_array, is_boolean, lengths
 from ..training.optimizers import SGD, Adam, AdamW
 
 __all__ = ["SOLVERS", "boolean", "checked", "integer", "seed_of"]
@@ -21,28 +22,16 @@ SOLVERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 }
 
 
-def _is_boolean(value: Any) -> bool:
-    return isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
-
-
 def boolean(name: str, value: Any) -> bool:
     """Return True or False, also of NumPy's kind."""
-    if not _is_boolean(value) or is_array(value):
+    if not is_boolean(value) or is_array(value):
         raise TypeError(f"expected {name} as True or False, got {value!r}")
     return bool(value)
 
 
 def integer(name: str, value: Any, low: int = 1) -> int:
     """Return an integer of at least ``low``, also of NumPy's kind."""
-    try:
-        if _is_boolean(value):
-            raise TypeError
-        found = operator.index(value)
-    except TypeError:
-        raise TypeError(f"expected {name} as an integer, got {value!r}") from None
-    if found < low:
-        raise ValueError(f"expected {name} of at least {low}, got {value!r}")
-    return found
+    return per_model.integer("", name, value, low)
 
 
 def real(name: str, value: Any, below: float = math.inf) -> float:
@@ -50,7 +39,7 @@ def real(name: str, value: Any, below: float = math.inf) -> float:
     if is_array(value) and not isinstance(value, Mapping):
         raise TypeError(f"expected {name} as one number, got {value!r}; GridSearch tries several values of {name}")
     try:
-        if _is_boolean(value) or isinstance(value, str | bytes):
+        if is_boolean(value) or isinstance(value, str | bytes):
             raise TypeError
         found = float(value)
     except (TypeError, ValueError):

@@ -9,7 +9,7 @@ from ..backend import Array, check_same_device, to_numpy
 from .examples import check_examples
 from .losses import SoftmaxCrossEntropy
 from .network import Network
-from .per_model import at_least_1
+from .per_model import integer
 
 __all__ = ["Ensemble"]
 
@@ -33,7 +33,7 @@ class Ensemble:
 
     def __init__(self, networks: Sequence[Network]) -> None:
         self.networks: list[Network] = list(networks)
-        at_least_1("Ensemble", "the number of networks", len(self.networks))
+        integer("Ensemble", "the number of networks", len(self.networks))
         shapes = {(n.architecture.in_features, n.architecture.out_features) for n in self.networks}
         if len(shapes) > 1 or any(n.models for n in self.networks):
             raise ValueError(f"Ensemble: expected single networks of equal numbers of features and classes, got "

@@ -24,7 +24,7 @@ from ..backend import (
 )
 from .initializers import He, Initializer
 from .layer import LAYERS, Forward, Layer, layer
-from .per_model import as_python, at_least_1, check_range, is_array, per_model
+from .per_model import as_python, check_range, integer, is_array, per_model
 
 __all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "LeakyReLU", "Linear", "ReLU", "Standardize", "Tanh", "layer"]
 
@@ -83,7 +83,7 @@ class Linear(Layer):
     biases: ClassVar[tuple[str, ...]] = ("b",)
 
     def __post_init__(self) -> None:
-        at_least_1("Linear", "out_width", self.out_width)
+        integer("Linear", "out_width", self.out_width)
         as_python(self)
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:

@@ -10,7 +10,7 @@ from ..backend import Array, Device, check_same_device, namespace, to_numpy
 from ..datasets.admission import check_finite
 from .examples import check_features, refuse_outputs, to_float
 from .losses import softmax
-from .per_model import at_least_1, pick
+from .per_model import integer, pick
 from .scaling import working_scaling
 from .sequential import Sequential
 
@@ -340,5 +340,5 @@ class Network:
 
 def blocks(n: int, size: int = 1000) -> list[slice]:
     """Cut ``n`` examples into slices of at most ``size`` (one empty slice where there are none)."""
-    at_least_1("blocks", "the number of examples in one", size)
+    integer("blocks", "the number of examples in one", size)
     return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]

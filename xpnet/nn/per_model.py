@@ -11,7 +11,7 @@ from typing import Any
 
 from ..backend import Device, to_numpy
 
-__all__ = ["PER_MODEL", "as_python", "at_least_1", "bind", "check_range", "describe", "hosted", "integer", "is_array",
+__all__ = ["PER_MODEL", "as_python", "bind", "check_range", "describe", "hosted", "integer", "is_array", "is_boolean",
            "lengths", "number", "per_model", "pick", "signature", "stack"]
 
 #: Metadata of a dataclass's field that may be a sequence with one number for each model trained side by side; a
@@ -76,13 +76,15 @@ def check_range(owner: str, name: str, value: Any, low: float = 0.0, below: floa
             raise ValueError(f"{owner}: expected {name} of at least {low:g}{upper}, got {number}")
 
 
-def _is_bool(value: Any) -> bool:
+def is_boolean(value: Any) -> bool:
     """Return whether a value is true or false; NumPy 2.0 takes its own for an index."""
     return isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool"
 
 
 def integer(owner: str, name: str, value: Any, low: int = 1) -> int:
     """Return an integer of Python or of an array library as Python's, having checked that it is at least ``low``.
+
+    An error names the owner first, if there is one.
 
     Raises
     ------
@@ -91,20 +93,16 @@ def integer(owner: str, name: str, value: Any, low: int = 1) -> int:
     ValueError
         If it is below ``low``.
     """
+    what = f"{owner}: expected {name}" if owner else f"expected {name}"
     try:
-        if _is_bool(value):
+        if is_boolean(value):
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{owner}: expected {name} as an integer, got {value!r}") from None
+        raise TypeError(f"{what} as an integer, got {value!r}") from None
     if number < low:
-        raise ValueError(f"{owner}: expected {name} of at least {low}, got {value}")
+        raise ValueError(f"{what} of at least {low}, got {value}")
     return number
-
-
-def at_least_1(owner: str, name: str, value: Any) -> int:
-    """Return a count as Python's integer, having checked that it is at least 1."""
-    return integer(owner, name, value)
 
 
 def number(owner: str, name: str, value: Any, low: float = 0.0) -> float:
@@ -117,7 +115,7 @@ def number(owner: str, name: str, value: Any, low: float = 0.0) -> float:
     ValueError
         If it is NaN, infinite or below ``low``.
     """
-    if _is_bool(value) or is_array(value):
+    if is_boolean(value) or is_array(value):
         raise TypeError(f"{owner}: expected {name} as a number, got {value!r}")
     check_range(owner, name, value, low)
     return float(value)

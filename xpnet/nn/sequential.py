@@ -10,7 +10,7 @@ from ..backend import Array, Device
 from .initializers import He, Initializer
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
 from .parameters import Buffers
-from .per_model import at_least_1, bind, describe, is_array, lengths
+from .per_model import bind, describe, integer, is_array, lengths
 from .scaling import SCALING_DTYPE
 from .wired import Wired
 
@@ -51,7 +51,7 @@ class Sequential:
     def __init__(
         self, in_features: int, layers: Sequence[Layer], feature_names: Sequence[str] | None = None
     ) -> None:
-        in_features = at_least_1("Sequential", "in_features", in_features)
+        in_features = integer("Sequential", "in_features", in_features)
         names = None if feature_names is None else tuple(feature_names)
         if names is not None and (len(set(names)) != in_features or len(names) != in_features or any(
                 not isinstance(name, str) for name in names)):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..backend import Array
-from ..nn.per_model import at_least_1, number
+from ..nn.per_model import integer, number
 from ..training.trainer import DivergenceError, Trainer
 from .results import Sweep
 from .space import Uniform
@@ -82,7 +82,7 @@ def coarse_to_fine(
     DivergenceError
         If every point of the coarse sweep diverged.
     """
-    keep, margin = at_least_1("coarse_to_fine", "keep", keep), number("coarse_to_fine", "margin", margin)
+    keep, margin = integer("coarse_to_fine", "keep", keep), number("coarse_to_fine", "margin", margin)
     if not margin:
         raise ValueError("coarse_to_fine: expected margin above 0, since the best points may be one, got 0")
     if not isinstance(space, Mapping):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .. import random
-from ..nn.per_model import at_least_1, is_array
+from ..nn.per_model import integer, is_array
 
 __all__ = ["LogUniform", "Uniform", "parse", "points"]
 
@@ -148,7 +148,7 @@ def _listed(space: Any) -> list[dict[str, Any]]:
 
 def _crossed(space: Mapping[str, Any], draws: int, draw_seed: int) -> list[dict[str, Any]]:
     """Cross values with each other and with the draws."""
-    draws = at_least_1("sweep", "draws", draws)
+    draws = integer("sweep", "draws", draws)
     for name, value in space.items():
         if isinstance(value, Set | Mapping | Iterator):
             raise TypeError(f"sweep: expected {name} as a value, a sequence of values or a distribution, got {value!r}")

@@ -20,7 +20,7 @@ from ..backend import Device
 from ..files.locks import LockedError, RunLock
 from ..files.storage import remove_directory, write_directory
 from ..nn.formats.safetensors import CheckpointError
-from ..nn.per_model import at_least_1, integer
+from ..nn.per_model import integer
 from . import snapshot
 from .callback import Callback
 from .history import direction
@@ -91,7 +91,7 @@ class Checkpoints(Callback):
         if mode not in (None, "min", "max"):
             raise ValueError(f"Checkpoints: expected mode 'min' or 'max', got {mode!r}")
         self.run: Path = Path(run)
-        self.every: int = at_least_1("Checkpoints", "every", every)
+        self.every: int = integer("Checkpoints", "every", every)
         self.keep: int = integer("Checkpoints", "keep", keep, low=2)
         self.monitor: str | None = monitor
         self.mode = mode

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..backend import Array
-from ..nn.per_model import at_least_1, number
+from ..nn.per_model import integer, number
 from ..nn.sequential import Sequential
 from .callbacks import Callback
 from .history import History
@@ -172,7 +172,7 @@ def find_lr(
         raise ValueError(f"find_lr: expected the scale 'exponential' or 'linear', got {scale!r}")
     if own := [name for name in ("schedule", "callbacks", "divergence") if name in options]:
         raise TypeError(f"find_lr: it has a {own[0]} of its own: leave {own[0]}= out")
-    points, steps = at_least_1("find_lr", "points", points), at_least_1("find_lr", "steps", steps)
+    points, steps = integer("find_lr", "points", points), integer("find_lr", "steps", steps)
     if steps < 10:
         raise ValueError(f"find_lr: expected at least 10 steps, got {steps}")
 

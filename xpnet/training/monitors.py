@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..backend import Array, to_numpy
-from ..nn.per_model import at_least_1, number
+from ..nn.per_model import integer, number
 from .callback import Callback
 from .history import direction
 
@@ -89,7 +89,7 @@ class EarlyStopping(_Monitor):
         self, monitor: str = "validation_loss", *, patience: int = 5, min_delta: float = 0.0, mode: str | None = None
     ) -> None:
         super().__init__(monitor, mode, min_delta)
-        self.patience: int = at_least_1("EarlyStopping", "patience", patience)
+        self.patience: int = integer("EarlyStopping", "patience", patience)
 
     def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
         """Stop if nothing improved for too long."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..nn.per_model import PER_MODEL, as_python, at_least_1, check_range, integer, is_array, per_model
+from ..nn.per_model import PER_MODEL, as_python, check_range, integer, is_array, per_model
 
 __all__ = ["Constant", "Cosine", "CyclicLR", "Schedule", "Step"]
 
@@ -65,7 +65,7 @@ class CyclicLR:
     def __post_init__(self) -> None:
         for name in ("eta_min", "eta_max"):
             check_range("CyclicLR", name, getattr(self, name))
-        at_least_1("CyclicLR", "step_size", self.step_size)
+        integer("CyclicLR", "step_size", self.step_size)
         as_python(self)
 
     def __call__(self, step: int) -> Any:
@@ -100,7 +100,7 @@ class Step:
         if is_array(at):
             object.__setattr__(self, "step_size", [integer("Step", "step_size", update, low=0) for update in at])
         else:
-            at_least_1("Step", "step_size", at)
+            integer("Step", "step_size", at)
         as_python(self)
 
     def __call__(self, step: int) -> Any:
@@ -137,7 +137,7 @@ class Cosine:
     def __post_init__(self) -> None:
         for name in ("eta_max", "eta_min"):
             check_range("Cosine", name, getattr(self, name))
-        at_least_1("Cosine", "steps", self.steps)
+        integer("Cosine", "steps", self.steps)
         as_python(self)
 
     def __call__(self, step: int) -> Any:
