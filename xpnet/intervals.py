@@ -169,7 +169,7 @@ def paired(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> 
     Returns
     -------
     Interval
-        Of the differences.
+        The interval of the differences.
 
     Raises
     ------

@@ -94,7 +94,7 @@ def normal(seed: int | Sequence[int], purpose: str, shape: tuple[int, ...], std:
     Returns
     -------
     numpy.ndarray
-        Of dtype float64 and shape ``shape``, or (models, *shape) where seed or std has several.
+        An array of dtype float64 and shape ``shape``, or (models, *shape) if seed or std has several.
     """
     draws = per_seed(seed, lambda s: stream(s, purpose).standard_normal(shape))
     scale = np.asarray(std, dtype=np.float64)
@@ -119,6 +119,6 @@ def uniform(seed: int | Sequence[int], purpose: str, step: int, shape: tuple[int
     Returns
     -------
     numpy.ndarray
-        Of dtype float32.
+        An array of dtype float32.
     """
     return per_seed(seed, lambda s: stream(s, purpose, step).random(shape, dtype=np.float32))

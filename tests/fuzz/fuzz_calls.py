@@ -79,7 +79,7 @@ class Calls(OddData):
     Parameters
     ----------
     seed : int
-        Of all that is drawn.
+        Seed of all that is drawn.
     folder : Path
         The folder.
     """

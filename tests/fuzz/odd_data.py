@@ -27,7 +27,7 @@ class OddData:
     Parameters
     ----------
     seed : int
-        Of all that is drawn.
+        Seed of all that is drawn.
     """
 
     def __init__(self, seed: int) -> None:

@@ -195,7 +195,7 @@ def constant(x: Array, shape: tuple[int, ...], value: float) -> Array:
     Parameters
     ----------
     x : array
-        Whose library, dtype and device are wanted.
+        An array with the library, dtype and device that are wanted.
     shape : tuple of int
         The shape.
     value : float
@@ -263,7 +263,7 @@ def to_numpy(x: Array) -> np.ndarray:
     Parameters
     ----------
     x : array
-        Of any library, on any device; a number, list, tuple or range too.
+        An array of any library, on any device; a number, list, tuple or range too.
 
     Returns
     -------

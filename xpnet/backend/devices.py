@@ -180,7 +180,7 @@ class Device:
         Parameters
         ----------
         x : array or nested sequences
-            Of any library, on any device.
+            An array of any library, on any device.
         dtype : str, optional
             What it becomes; its own by default.
         copy : bool, optional

@@ -60,7 +60,7 @@ def read(path: Path, parser: argparse.ArgumentParser) -> dict[str, list[str]]:
     path : Path
         A TOML file of at most 64 KiB.
     parser : argparse.ArgumentParser
-        Whose options it may hold.
+        The parser whose options it may hold.
 
     Raises
     ------

@@ -50,7 +50,7 @@ def load(
         images). By default the whole of CIFAR-10 with 5,000 for validation, or :func:`synthetic`'s sizes,
         or the whole of one's own arrays.
     seed : int
-        Of the synthetic images; CIFAR-10 has none.
+        Seed of the synthetic images; CIFAR-10 has none.
 
     Returns
     -------

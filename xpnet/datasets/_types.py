@@ -18,7 +18,7 @@ class Split(NamedTuple):
     Parameters
     ----------
     x : ndarray of shape (N, features)
-        Of images uint8 pixels, 0 to 255, shape (N, 3072): 1024 red, 1024 green, 1024 blue, each row by row.
+        For images uint8 pixels, 0 to 255, shape (N, 3072): 1024 red, 1024 green, 1024 blue, each row by row.
     y : ndarray of int64, shape (N,)
         Class numbers from 0.
     """

@@ -34,7 +34,7 @@ def admit(x: Any, what: str, *, convert: bool = False, real: bool = True) -> Arr
     Parameters
     ----------
     x : array
-        Of NumPy, CuPy, PyTorch, JAX, or another library of the array API.
+        An array of NumPy, CuPy, PyTorch, JAX, or another library of the array API.
     what : str
         What an error calls it, such as ``"features"``.
     convert : bool
@@ -200,7 +200,7 @@ def check_finite(
     Parameters
     ----------
     x : array of shape (n, ...)
-        Of any dtype; what are no real numbers are left alone.
+        Numbers of any dtype; any other kind is left alone.
     what : str
         What an error calls them, such as ``"features"``.
     dtype : dtype, optional

@@ -45,7 +45,7 @@ def read(path: str | Path, key: str | None = None) -> Features:
     Returns
     -------
     ndarray of shape (n, features)
-        Of bool, integers or floating-point numbers as they were, of CSV float64, of an image uint8.
+        Booleans, integers and floating-point numbers as they were; CSV as float64, an image as uint8.
     """
     return read_table(path, key).x
 

@@ -39,13 +39,13 @@ class MLP(Estimator):
         Scale each feature to mean 0 and variance 1 over the training data: with ``partial_fit`` and ``warm_start``
         those of the first call, which then takes at least 10 samples.
     initializer : Initializer, optional
-        Of the weight matrices, ``Xavier()`` by default, as scikit-learn has it.
+        Initializer of the weight matrices, ``Xavier()`` by default, as scikit-learn has it.
     solver : {"adam", "adamw", "sgd"} or Optimizer
         The optimiser.
     learning_rate_init : float
         The learning rate.
     momentum : float
-        Of the solver "sgd".
+        Momentum of the solver "sgd".
     nesterovs_momentum : bool
         Whether "sgd" looks ahead along the velocity.
     schedule : Schedule, optional

@@ -133,7 +133,7 @@ def features(estimator: Any, X: Any, *, reset: bool) -> Array:
     Parameters
     ----------
     estimator : Estimator
-        Whose ``n_features_in_`` and ``feature_names_in_`` are compared, or set where ``reset``.
+        The estimator whose ``n_features_in_`` and ``feature_names_in_`` are compared, or set if ``reset``.
     X : array, list of lists or data frame
         The features.
     reset : bool

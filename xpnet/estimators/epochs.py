@@ -69,7 +69,7 @@ def train(
     Parameters
     ----------
     trainer : Trainer
-        Of one model, or of many; it freezes models that diverge.
+        A trainer of one model, or of many; it freezes models that diverge.
     data, held_out : Data
         Checked features and labels on the trainer's device.
     epochs : int
@@ -201,7 +201,7 @@ def hold_out(y: Array, fraction: float, seed: int, *, classes: bool) -> tuple[An
     fraction : float
         The share to hold out, above 0 and below 1.
     seed : int
-        Of the choice.
+        Seed of the choice.
     classes : bool
         Whether the labels are class indices.
 

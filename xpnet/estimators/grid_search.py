@@ -64,7 +64,7 @@ class GridSearch(Estimator):
     best_estimator_ : estimator
         Fitted with the best parameters on all data, where ``refit``.
     best_index_, best_score_, best_params_ : int, float, dict
-        Of the candidate with the best mean score.
+        Those of the candidate with the best mean score.
     n_splits_ : int
         Number of folds.
     refit_time_ : float

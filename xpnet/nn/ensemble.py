@@ -86,7 +86,7 @@ class Ensemble:
         Returns
         -------
         dict
-            Of a float and a list of float.
+            The values are a float and a list of float.
 
         Raises
         ------

@@ -61,7 +61,7 @@ def numerical_gradient(
     Returns
     -------
     array
-        Of dtype float64 and the array's shape.
+        An array of dtype float64 and the array's shape.
     """
     if method not in METHODS:
         raise ValueError(f"method: expected 'central' or 'complex', got {method!r}")
@@ -159,7 +159,7 @@ def check_network(
     loss : Loss, optional
         Softmax cross-entropy by default. Its targets are probabilities, here.
     seed : int
-        Of features, targets and parameters.
+        Seed of the features, targets and parameters.
     device : Device, optional
         Where to compute; the CPU by default.
     methods : sequence of str

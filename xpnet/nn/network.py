@@ -249,7 +249,7 @@ class Network:
         Parameters
         ----------
         dtype : {"float32", "float64"}, optional
-            Of the arrays; the network's by default.
+            Dtype of the arrays; the network's by default.
 
         Returns
         -------
@@ -307,7 +307,7 @@ class Network:
         Returns
         -------
         Network
-            Of Linear and ReLU alone, with copies of the arrays.
+            A network of Linear and ReLU alone, with copies of the arrays.
         """
         from .formats.convert import fold
 

@@ -321,7 +321,7 @@ def mlp(
     dropout : float or sequence of float
         Rate of the dropout after each ReLU; 0 leaves the layer out.
     initializer : Initializer, optional
-        Of the weight matrices, He by default.
+        Initializer of the weight matrices, He by default.
     standardize : bool
         Begin with a layer that standardises the features with the training data's mean and deviation.
     feature_names : sequence of str, optional

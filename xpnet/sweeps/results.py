@@ -168,7 +168,7 @@ class Sweep(Members):
         Returns
         -------
         Ensemble
-            Of the members' networks.
+            An ensemble of the members' networks.
 
         Raises
         ------

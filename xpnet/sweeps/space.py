@@ -116,7 +116,7 @@ def points(
     draws : int
         Points drawn from the distributions, jointly.
     draw_seed : int
-        Of the draws. Each of ``draws`` equal shares of a distribution gets one draw (a Latin hypercube:
+        Seed of the draws. Each of ``draws`` equal shares of a distribution gets one draw (a Latin hypercube:
         McKay, Beckman and Conover, Technometrics 21, 1979), so that none are bunched.
 
     Returns

@@ -64,7 +64,7 @@ def sweep(
     draws, draw_seed : int
         How many points are drawn from the distributions, and from which stream.
     order_seed : int, optional
-        Of the order of the examples, for all members; by default the first member's. A member equals the
+        Seed of the order of the examples, for all members; by default the first member's. A member equals the
         run of its own trainer with this order.
     score : str, optional
         The column of the history that ranks members: by default the accuracy (or r2) on the validation data,

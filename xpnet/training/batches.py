@@ -43,11 +43,11 @@ class Batches:
     size : int
         Examples per batch; the last batch of an epoch holds what is left.
     seed : int
-        Of the order.
+        Seed of the order.
     device : Device
         Where x and the labels are.
     dtype : str
-        Of the batches.
+        Dtype of the batches.
     rows : Halves or Rows, optional
         What prepares batches of x, standardised perhaps; by default they are rows of it in ``dtype``.
     loss : Loss, optional

@@ -30,7 +30,7 @@ class Callback:
         Parameters
         ----------
         trainer : Trainer
-            Whose run it is.
+            The trainer that runs.
         steps : int
             The last update, counted from the run's first.
         """
@@ -41,7 +41,7 @@ class Callback:
         Parameters
         ----------
         trainer : Trainer
-            Whose run it is.
+            The trainer that runs.
         row : dict
             What was measured, by column: floats, or arrays over models.
 
@@ -58,7 +58,7 @@ class Callback:
         Parameters
         ----------
         trainer : Trainer
-            Whose run it is.
+            The trainer that runs.
         """
 
     def on_stop(self, trainer: Trainer) -> None:
@@ -67,7 +67,7 @@ class Callback:
         Parameters
         ----------
         trainer : Trainer
-            Whose run it is.
+            The trainer that runs.
         """
 
     def state(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Callback:
         Returns
         -------
         dict
-            Of plain values.
+            A dictionary of plain values.
         """
         return {}
 

@@ -179,7 +179,7 @@ class Checkpoints(Callback):
         Parameters
         ----------
         trainer : Trainer
-            Whose run it is.
+            The trainer that runs.
         """
         self._wait()
         if self._pool is None:

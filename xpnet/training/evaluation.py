@@ -30,7 +30,7 @@ def evaluate(
     Returns
     -------
     dict
-        Of floats; of arrays (models,) with several models.
+        Values are floats; arrays (models,) with several models.
     """
     found = learner.evaluate(x, y, only)
     return {name: to_numpy(v) if models else float(to_numpy(v)) for name, v in found.items()}

@@ -118,7 +118,7 @@ class History:
         Returns
         -------
         History
-            Of plain numbers.
+            The rows, in plain numbers.
         """
         one = History()
         one.rows = [{name: _of(v, index) for name, v in row.items()} for row in self.rows]
@@ -214,7 +214,7 @@ class History:
         Returns
         -------
         dict
-            Of lists and strings.
+            The columns, as lists and strings.
         """
         named = [item for row in self.rows for item in row.items()] + [("batch_loss", v) for v in self.batch_loss]
         return {

@@ -49,7 +49,7 @@ def stop_on_signals(trainer: Trainer) -> Iterator[list[int]]:
     Parameters
     ----------
     trainer : Trainer
-        Whose ``fit`` is to end.
+        The trainer whose ``fit`` is to end.
 
     Yields
     ------

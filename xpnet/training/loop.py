@@ -161,7 +161,7 @@ def notifying(trainer: Trainer, steps: int) -> Iterator[None]:
     Parameters
     ----------
     trainer : Trainer
-        Whose callbacks they are.
+        The trainer whose callbacks they are.
     steps : int
         The last update.
     """

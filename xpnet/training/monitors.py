@@ -156,7 +156,7 @@ class BestWeights(_Monitor):
         Parameters
         ----------
         trainer : Trainer
-            Whose run it is.
+            The trainer that runs.
 
         Raises
         ------

@@ -94,7 +94,7 @@ class Rows:
     device : Device
         Where x is.
     dtype : str
-        Of what is given.
+        Dtype of the rows that are returned.
     scaling : tuple of array, optional
         Offset and scale per feature: rows are ``(x - offset) * scale``.
     """

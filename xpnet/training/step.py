@@ -40,7 +40,7 @@ class Learner:
     models : tuple of int
         The model axis; () for one network.
     seed : int or sequence of int
-        Of the initial weights.
+        Seed of the initial weights.
     device : Device
         Where the arrays are.
     dtype : str
@@ -218,7 +218,7 @@ class Learner:
         Returns
         -------
         dict of str to array
-            Of shape (*models), on the device.
+            Arrays of shape (*models), on the device.
         """
         device, n = self._device, y.shape[0]
         loss, tally = 0.0, 0.0

@@ -320,7 +320,7 @@ class Trainer(Run):
         Returns
         -------
         dict
-            Of floats; of arrays (models,) with several models.
+            Values are floats; arrays (models,) with several models.
         """
         x, y = self._checked(x, y, self.network.device)
         with self.network.device.ignore_overflow():  # a loss that is not finite says so itself

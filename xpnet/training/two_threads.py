@@ -132,14 +132,14 @@ class Halves:
     device : Device
         The CPU.
     dtype : str
-        Of the batches.
+        Dtype of the batches.
     scaling : tuple of array, optional
         Offset and scale per feature.
 
     Attributes
     ----------
     shape : tuple of int
-        Of the batch.
+        Shape of the batch.
     ndim : int
         2.
     """

@@ -106,7 +106,7 @@ def to_torch(network: Network, dtype: str | None = None) -> dict[str, NDArray[An
     network : Network
         A single network.
     dtype : {"float32", "float64"}, optional
-        Of the arrays, by default the network's. float64 is for ``module.double()``.
+        Dtype of the arrays, by default the network's. float64 is for ``module.double()``.
 
     Returns
     -------

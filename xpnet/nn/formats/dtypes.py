@@ -18,7 +18,7 @@ def as_supported(what: str, a: NDArray[Any]) -> NDArray[Any]:
     what : str
         How errors name the array.
     a : ndarray
-        Of float16, which becomes float32, or of float32 or float64 in any byte order.
+        An array of float16, which becomes float32, or of float32 or float64 in any byte order.
 
     Returns
     -------
