@@ -91,6 +91,7 @@ NUMBERS: dict[str, tuple[Callable[[Any, Path], Any], float]] = {
 #: Those that may differ between models, so that a sequence is right.
 PER_MODEL: dict[str, tuple[Callable[[Any, Path], Any], float]] = {
     "l2": (lambda v, place: train(place, l2=v), 0.125),
+    "clip_norm": (lambda v, place: train(place, clip_norm=v), 0.125),
     "schedule": (lambda v, place: train(place, schedule=v), 0.125),
     "Constant": (lambda v, place: train(place, schedule=Constant(v)), 0.125),
     "CyclicLR.eta_max": (lambda v, place: train(place, schedule=CyclicLR(0.0, v, 5)), 0.125),

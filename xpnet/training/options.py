@@ -54,6 +54,7 @@ def check_options(architecture: Any, **options: Any) -> dict[str, Any]:
         raise ValueError(f"divergence: expected 'raise', 'freeze' or 'halve', got {divergence!r}")
     return {**options, "batch_size": batch_size, "seed": seeds if is_array(seed) else seeds[0],
             "l2": l2 if is_array(l2) else float(l2), "dtype": str(dtype),
+            "clip_norm": clip_norm if clip_norm is None or is_array(clip_norm) else float(clip_norm),
             "order_seed": None if order_seed is None else integer("Trainer", "order_seed", order_seed, low=0)}
 
 

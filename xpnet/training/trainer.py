@@ -227,7 +227,6 @@ class Trainer(Run):
             total = steps if steps is not None else round((epochs or 0) * batches.per_epoch)
             every, sample = evaluate_every or batches.per_epoch, min(train_sample or x.shape[0], x.shape[0])
             self.data = {"train": (x, y)} | ({"validation": held_out} if held_out else {})
-            total, every, sample = int(total), int(every), int(sample)
             self.plan = {"steps": total, "evaluate_every": every, "train_sample": sample}
             loop = Loop(self, batches, {**self.data, "train": (x[:sample, :], y[:sample, ...])})
             stop = self._ended_before(device)
