@@ -68,7 +68,8 @@ FILES: dict[str, tuple[bytes, str]] = {
     "Parquet": (b"PAR1" + bytes(40), "a Parquet table"), "Feather": (b"ARROW1\0\0" + bytes(40), "an Arrow"),
     "SQLite": (b"SQLite format 3\0" + bytes(40), "an SQLite database"), "PDF": (b"%PDF-1.7\n", "a PDF document"),
     "ONNX": (b"\x08\x08\x12\x05xpnet:\x10", "an ONNX model"),
-    "HTML": (b"\n<!DOCTYPE html><html></html>", "a web page"), "JSON": (b'{"a": 1}', "JSON text"),
+    "HTML": (b"\n<!DOCTYPE html><html></html>", "a web page"),
+    "HTML, Latin-1": (b"<html><title>Gel\xf6scht</title></html>", "a web page"), "JSON": (b'{"a": 1}', "JSON text"),
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a Git LFS pointer"),
     "UTF-16": ("a,b\n1,2\n".encode("utf-16"), "text in UTF-16"), "empty": (b"", "an empty file"),
     "unknown": (bytes([7, 0, 255]) * 200, UNKNOWN),
@@ -96,8 +97,8 @@ LOADERS: dict[str, tuple[Callable[[Path], Any], set[str], set[str]]] = {
     "Network.load": (Network.load, set(), {"safetensors"}),
     "Network.from_npz": (lambda path: Network.from_npz(path, mlp(3, [], 3)), set(), {"npz", "compressed npz"}),
     "tables.read": (tables.read, {"npy", "npz", "compressed npz"}, {"PNG"}),
-    "datasets.load": (datasets.load, set(), {"npz", "compressed npz", "gzip", "tar.gz", "HTML"}),
-    "cifar10": (datasets.cifar10, set(), {"gzip", "tar.gz", "HTML"}),
+    "datasets.load": (datasets.load, set(), {"npz", "compressed npz", "gzip", "tar.gz", "HTML", "HTML, Latin-1"}),
+    "cifar10": (datasets.cifar10, set(), {"gzip", "tar.gz", "HTML", "HTML, Latin-1"}),
 }
 
 

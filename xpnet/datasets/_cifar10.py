@@ -139,7 +139,7 @@ def search_places(data_dir: str | os.PathLike[str] | None = None) -> list[dict[s
 
 
 def _refuse_html(file: BufferedReader, path: Path, what: str = "") -> None:
-    if _errors.is_html(file.peek(64)[:64]):
+    if kinds.kind_of(file.peek(kinds.START)[: kinds.START]) is kinds.HTML:
         raise HTMLDataError(path, what)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from xpnet.datasets import _errors
 from xpnet.datasets._errors import CorruptDataError, HTMLDataError, TruncatedDataError
 from xpnet.datasets._layouts import LAYOUTS, user_cache
+from xpnet.files import kinds
 
 __all__ = ["download_cifar10"]
 
@@ -37,7 +38,7 @@ def _check(path: Path, remote: _Remote, shown: Path) -> None:
     """Compare a file with what it must be; errors call it ``shown``."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        if _errors.is_html(file.read(64)):
+        if kinds.kind_of(file.read(kinds.START)) is kinds.HTML:
             raise HTMLDataError(shown, f"what {remote.url} sent")
         if size < remote.size:
             raise TruncatedDataError(shown, size, remote.size)

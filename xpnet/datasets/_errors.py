@@ -82,9 +82,3 @@ class HTMLDataError(BadDataError):
     def __init__(self, path: str | os.PathLike[str], what: str = "") -> None:
         what = f"{what} " if what else ""
         super().__init__(path, f"{what}holds a web page (HTML), not data; delete it and fetch it again")
-
-
-def is_html(start: bytes) -> bool:
-    """Return whether a file's first bytes are those of a web page."""
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    return text.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--"))

@@ -119,6 +119,9 @@ def kind_of(start: bytes) -> Kind:
 
 
 def _text(start: bytes) -> Kind:
+    # Before it is decoded: a page may be in any encoding.
+    if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|!--)", start, re.IGNORECASE):
+        return HTML
     try:
         text = start.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -126,8 +129,6 @@ def _text(start: bytes) -> Kind:
         text = start[: error.start].decode("utf-8-sig") if len(start) - error.start < 4 <= error.start else ""
     if not text or re.search(r"[\x00-\x08\x0e-\x1f]", text):
         return Kind(f"{UNKNOWN} that begins with {start[:8].hex(' ')}", _SAVE)
-    if re.match(r"\s*<(!doctype|html|head|body|\?xml|!--)", text, re.IGNORECASE):
-        return HTML
     if re.match(r'\s*[{\[]\s*["{\[\]}]', text):
         return Kind("JSON text", "read it with json.load, and pass its numbers on as NumPy arrays")
     return TEXT
