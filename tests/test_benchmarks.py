@@ -173,6 +173,7 @@ def wrong(place: Path, name: str) -> Peer:
     return Peer(name.lower(), "", f"wrong:{name}", extra={"PYTHONPATH": str(place)})
 
 
+@pytest.mark.slow
 def test_who_fails_the_check_is_not_timed(
     session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +197,7 @@ def test_who_fails_the_check_is_not_timed(
     assert "lax FAILS the check" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sweep_is_checked_model_by_model(session: Session, tmp_path: Path) -> None:
     job = dataclasses.replace(TINY, l2=(0.0, 1e-3, 1e-2))
     found = session.measure([

@@ -97,16 +97,16 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     LAYERS.update(before)
 
 
-def page(path: Path, *marks: pytest.MarkDecorator) -> Any:
-    return pytest.param(path, id=path.relative_to(ROOT).as_posix(), marks=marks)
+def page(path: Path) -> Any:
+    return pytest.param(path, id=path.relative_to(ROOT).as_posix())
 
 
 WITH_CODE = [path for path in PAGES if blocks(path.read_text("utf-8"))]
-SLOW = {"README.md": (pytest.mark.slow,)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("apart")
-@pytest.mark.parametrize("path", [page(path, *SLOW.get(path.name, ())) for path in WITH_CODE])
+@pytest.mark.parametrize("path", [page(path) for path in WITH_CODE])
 def test_the_blocks_of_a_page_run(path: Path) -> None:
     run(path.name, path.read_text("utf-8"))
 
@@ -214,6 +214,7 @@ def commands(pages: Sequence[Path] = PAGES) -> list[str]:
     return [line for path in pages for line in re.findall(r"^    (xpnet .*)$", path.read_text("utf-8"), re.MULTILINE)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("apart")
 def test_the_commands_of_their_own_page_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -15,6 +15,7 @@ import pytest
 import xpnet
 from xpnet import datasets
 
+pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parents[1] / "examples"
 if not EXAMPLES.is_dir():
     pytest.skip("the examples are not beside the tests", allow_module_level=True)
@@ -183,7 +184,6 @@ def test_wrong_arguments(arguments: list[str], words: str, tmp_path: Path) -> No
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
 def test_one_example_alone(tmp_path: Path) -> None:
     done = run("table1.py", "--quick", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr

@@ -292,6 +292,7 @@ def test_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "On the test examples" in Path("sweep/report.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k", "pictures"), [(40, 1), (1000, 0)])
 def test_many_classes_with_odd_names(
     k: int, pictures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

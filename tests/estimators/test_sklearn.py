@@ -193,6 +193,7 @@ def test_the_search_ranks_as_scikit_learns(make: Any) -> None:
     assert np.array_equal(mine.predict(x), theirs.predict(x))
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_the_search_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     import search

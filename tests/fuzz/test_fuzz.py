@@ -30,6 +30,7 @@ def test_the_committed_inputs_are_read_or_refused(name: str, tmp_path: Path) -> 
     assert [path.name for path in CORPUS.iterdir() if path.name not in READERS] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_changed_inputs_are_read_or_refused(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder, inputs = tmp_path_factory.mktemp(name) / "here", corpus(name)

@@ -345,6 +345,7 @@ def test_any_loss_can_be_checked() -> None:
     assert not any(map(gradcheck.passes, gradcheck.check_network(network, samples=8, loss=Doubled())[:4]))
 
 
+@pytest.mark.slow
 def test_a_network_that_begins_with_a_kink_is_checked() -> None:
     """Its own input is not perturbed, and so may be as near to 0 as it likes."""
     network = Sequential(4000, [ReLU(), Linear(3), Tanh(), Linear(2)])

@@ -86,6 +86,7 @@ def test_the_page_of_a_run(copy: dict[str, Path], capsys: pytest.CaptureFixture[
     assert any("--batch-norm" in text["text"] for text in parsed.all("code"))
 
 
+@pytest.mark.slow
 def test_a_cost_that_is_the_loss_is_not_said_twice(copy: dict[str, Path]) -> None:
     path = copy["run"] / "history.jsonl"
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]

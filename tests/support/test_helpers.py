@@ -24,6 +24,7 @@ def test_difference_sees_values_shapes_and_nan() -> None:
     assert difference([2.0], [0.0]) == 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chosen", "about", "runs"), [
     ("strict", "", False), ("strict", '@pytest.mark.backends("strict")', True), ("strict,numpy", "", True),
 ])

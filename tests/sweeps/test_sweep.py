@@ -69,6 +69,7 @@ def test_every_member_is_its_own_run(kind: str, device: Device) -> None:
         same(network(x), alone.network(x), 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.backends("numpy")
 @pytest.mark.parametrize(("dtype", "limit"), [("float64", 1e-10), ("float32", 1e-4)])
 @pytest.mark.parametrize("kind", ["momentum", "adam", "adamw", "dropout", "sgd", "no batch norm"])
