@@ -125,7 +125,7 @@ def outcome(found: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def with_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, list[str]]]:
-    """Return the function from an option to what its number of Python gives: the outcome, and the names of the files."""
+    """Return the function from an option to the outcome and the names of the files with Python's number."""
     @functools.cache
     def given(option: str) -> tuple[Any, list[str]]:
         call, value = (COUNTS | NUMBERS | PER_MODEL)[option]

@@ -14,10 +14,10 @@ from typing import Any
 from ..backend import to_numpy
 from ..datasets import _csv, inputs, tables
 from ..files import kinds, write_text
+from ..files.json_form import plain
 from ..files.storage import replace_file
 from ..nn.network import Network
 from ..nn.summary import text_table
-from ..sweeps.export import plain
 from ..training import run_directory
 
 __all__ = ["add_arguments", "run"]

@@ -14,9 +14,9 @@ from .. import datasets
 from .._version import __version__
 from ..backend import Device
 from ..files import write_text
+from ..files.json_form import plain
 from ..nn.initializers import Normal
 from ..nn.sequential import mlp
-from ..sweeps.export import plain
 from ..sweeps.plan import make_trainers
 from ..sweeps.refine import coarse_to_fine
 from ..sweeps.results import Sweep

@@ -1,5 +1,5 @@
 """Bytes on disk: files and directories that are whole or absent, and locks."""
 
-from .text import write_text
+from .storage import write_text
 
 __all__ = ["write_text"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = ["DamagedError", "read_directory", "read_file", "read_json", "remove_directory", "replace_file",
-           "write_directory", "write_file"]
+           "write_directory", "write_file", "write_text"]
 
 MANIFEST = "manifest.json"
 _FORMAT = "xpnet manifest 1"
@@ -41,7 +41,15 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file that is whole or as it was before."""
+    """Write a file that is whole or as it was before: under a temporary name, brought to the disk, and renamed.
+
+    Raises
+    ------
+    FileNotFoundError
+        If its directory is missing.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no directory {path.parent} to write {path.name} to")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write_file(temporary, content)
@@ -50,6 +58,11 @@ def replace_file(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, in UTF-8, that is whole or as it was before."""
+    replace_file(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_directory(path: Path, files: Mapping[str, bytes]) -> None:

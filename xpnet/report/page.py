@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from ..backend import Array, to_numpy
+from ..files import write_text
 from .markup import LONGER, align, cell, embed, escape, finite, is_numeric
 
 __all__ = ["Page"]
@@ -328,12 +329,7 @@ class Page:
         target = Path(path)
         content = self.html()
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            partial.write_text(content, encoding="utf-8", errors="backslashreplace", newline="\n")
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_text(target, content)
         return target
 
     def _append(self, section: str) -> Page:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from .. import plotting
 from ..files import write_text
+from ..files.json_form import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .results import Sweep
 
-__all__ = ["picture", "plain", "save"]
+__all__ = ["picture", "save"]
 
 _SERIES = 7  # in one picture: as many as there are colours
 
@@ -85,17 +86,6 @@ def _is_number(value: Any) -> bool:
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON has it; numbers that are not finite become null."""
-    if isinstance(value, Mapping):
-        return {name: plain(v) for name, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

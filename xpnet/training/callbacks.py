@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..files.json_form import plain
 from .callback import Callback
 from .history import by_model, measured
 from .monitors import BestWeights, EarlyStopping
@@ -72,7 +72,7 @@ class JSONLines(Callback):
 
     def on_evaluation(self, trainer: Trainer, row: dict[str, Any]) -> bool | None:
         """Write a line."""
-        self.file.write(json.dumps({name: _plain(v) for name, v in row.items()}, allow_nan=False) + "\n")
+        self.file.write(json.dumps(plain(row), allow_nan=False) + "\n")
         self.file.flush()
         return None
 
@@ -166,10 +166,3 @@ class TensorBoard(Callback):
         """Close the event file, if it was opened here."""
         if self.writer is not self.to:
             self.writer.close()
-
-
-def _plain(value: Any) -> Any:
-    value = value.tolist() if hasattr(value, "tolist") else value
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._version import __version__
 from ..backend import Array, Device, namespace, to_numpy
+from ..files.json_form import field
 from ..files.storage import DamagedError, read_directory, read_json
-from ..nn.formats.safetensors import CheckpointError, blas_in_use, pack, plain, readable, unpack
+from ..nn.formats.safetensors import CheckpointError, blas_in_use, pack, readable, unpack
 from ..nn.network import blocks
 from ..nn.scaling import compared_dtype
 from .callback import Callback
@@ -278,5 +279,5 @@ def _stateful(trainer: Trainer) -> list[Callback]:
 
 def _config(trainer: Trainer) -> dict[str, Any]:
     """Describe the trainer in what JSON gives back."""
-    config: dict[str, Any] = json.loads(json.dumps(trainer.config(), default=plain))
+    config: dict[str, Any] = json.loads(json.dumps(trainer.config(), default=field))
     return config

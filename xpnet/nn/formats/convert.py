@@ -13,17 +13,19 @@ of the state dict: make the torch layer as ``BatchNorm1d(width, eps=layer.eps, m
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...backend import Device, to_numpy
 from ...files import kinds
+from ...files.json_form import field
+from ...files.storage import replace_file
 from ..layers import BatchNorm, Dropout, Layer, LeakyReLU, Linear, ReLU, Standardize, Tanh
 from ..sequential import Sequential
 from .dtypes import as_supported
@@ -54,10 +56,12 @@ def save_npz(path: str | Path, network: Network) -> None:
     TypeError
         If a layer of one's own has a field that JSON cannot hold.
     """
-    config = json.dumps(network.architecture.config(), default=_plain)
+    config = json.dumps(network.architecture.config(), default=field)
     arrays = {name: np.array(to_numpy(a), order="C") for name, a in network.arrays.items()}
     entries: dict[str, Any] = {_ARCHITECTURE: np.asarray(config), **arrays}
-    write_file(Path(path), lambda file: np.savez(file, **entries))
+    content = io.BytesIO()
+    np.savez(content, **entries)
+    replace_file(Path(path), content.getvalue())
 
 
 def load_npz(
@@ -228,22 +232,3 @@ def hosted(network: Network) -> list[tuple[Layer, list[NDArray[Any]]]]:
     """
     return [(layer, [np.array(to_numpy(network.arrays[name]), order="C") for name in names])
             for layer, names in zip(network.architecture.layers, network.architecture._names, strict=True)]
-
-
-def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file under a temporary name first, so that it is whole or absent."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no directory {path.parent} to write {path.name} to")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"a layer's fields are saved as JSON, which has no {type(value).__name__}: {value!r}")

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...backend import to_numpy
+from ...files.storage import replace_file
 from ..layers import BatchNorm, LeakyReLU, Linear, ReLU, Standardize, Tanh
 from ..scaling import SCALING_DTYPE, rounds_away, working_scaling
-from .convert import folded, hosted, single, write_file
+from .convert import folded, hosted, single
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -120,5 +121,5 @@ def to_onnx(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="xpnet")
     onnx.checker.check_model(model, full_check=True)
     if path is not None:
-        write_file(Path(path), lambda file: file.write(model.SerializeToString(deterministic=True)))
+        replace_file(Path(path), model.SerializeToString(deterministic=True))
     return model

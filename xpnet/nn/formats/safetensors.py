@@ -14,6 +14,7 @@ from safetensors.numpy import load, save
 
 from ...backend import Device, blas, to_numpy
 from ...files import kinds
+from ...files.json_form import field
 from ...files.storage import DamagedError, read_file, replace_file
 from .. import initializers
 from ..layers import LAYERS
@@ -23,7 +24,7 @@ from .dtypes import as_supported
 if TYPE_CHECKING:
     from ..network import Network
 
-__all__ = ["CheckpointError", "architecture_from", "blas_in_use", "pack", "plain", "readable",
+__all__ = ["CheckpointError", "architecture_from", "blas_in_use", "pack", "readable",
            "save_network", "unpack"]
 
 _FORMAT = "xpnet network 1"
@@ -81,7 +82,7 @@ def _header(content: bytes) -> dict[str, Any]:
 def save_network(path: str | Path, network: Network) -> None:
     """Write a network to ``path``: under a temporary name first, so that a file is whole or absent."""
     path = Path(path)
-    metadata = {"format": _FORMAT, "architecture": json.dumps(network.architecture.config(), default=plain)}
+    metadata = {"format": _FORMAT, "architecture": json.dumps(network.architecture.config(), default=field)}
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no directory {path.parent} to write {path.name} to")
     replace_file(path, pack(network.arrays, metadata))
@@ -130,13 +131,6 @@ def architecture_from(config: Any) -> Sequential:
         return value
 
     return Sequential(config["in_features"], [make(layer) for layer in config["layers"]], config.get("feature_names"))
-
-
-def plain(value: Any) -> Any:
-    """Return what JSON holds of a layer's or a trainer's field."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"fields are saved as JSON, which has no {type(value).__name__}: {value!r}")
 
 
 def readable() -> int:

@@ -1,0 +1,34 @@
+"""The form that values take in JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["field", "plain"]
+
+
+def plain(value: Any) -> Any:
+    """Return results as JSON has them: arrays as lists, numbers that are not finite as null, what it lacks as text."""
+    if isinstance(value, Mapping):
+        return {name: plain(v) for name, v in value.items()}
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def field(value: Any) -> Any:
+    """Return a field of a layer or a trainer that JSON lacks as one that it has, for ``json.dumps(default=)``.
+
+    Raises
+    ------
+    TypeError
+        If it is neither an array nor a number of NumPy.
+    """
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"fields are saved as JSON, which has no {type(value).__name__}: {value!r}")
