@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import os
 import struct
 import zlib
 from importlib import resources
@@ -242,12 +243,12 @@ def test_a_write_that_fails_keeps_the_older_page(tmp_path: Path, monkeypatch: py
     path = full_page("first").write(tmp_path / "report.html")
     before = path.read_bytes()
 
-    def half(self: Path, text: str, **_: object) -> int:
-        with open(self, "w", encoding="utf-8") as stream:
-            stream.write(text[:10])
+    def half(handle: int, content: memoryview) -> int:
+        write(handle, content[:10])
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "write_text", half)
+    write = os.write
+    monkeypatch.setattr(os, "write", half)
     with pytest.raises(OSError, match="disk full"):
         full_page("second").write(path)
     assert path.read_bytes() == before
