@@ -18,6 +18,7 @@ import pytest
 
 import xpnet
 from xpnet.backend.blas import Descent, found
+from xpnet.backend.ops import NumpyOps
 from xpnet.nn.examples import check_examples
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -360,8 +361,8 @@ def test_the_tables_of_sweeps_count_per_model(tmp_path: Path) -> None:
 def test_the_parts_of_an_update_are_the_update(
     data: Data, seed: Any, halves: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(xpnet.training.step, "descent",
-                        lambda w, rows: Descent(w.reshape(rows, -1)) if found() else None)
+    monkeypatch.setattr(NumpyOps, "descent",
+                        lambda self, w, rows: Descent(w.reshape(rows, -1)) if found() else None)
     monkeypatch.setattr(xpnet.training.step, "halves_are_faster", lambda *arguments: halves)
     halves = halves and found()
 

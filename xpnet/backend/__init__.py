@@ -1,26 +1,17 @@
 """Devices, namespaces and the way between host and device: the only room that knows array libraries.
 
 Everything that computes asks ``namespace`` for the array-API namespace of the arrays it was given, and uses
-nothing but the standard (2024.12). What cannot be said in the standard is in ``arrays``, ``Device`` in ``devices``,
-and what NumPy's BLAS can do beside in ``blas``.
+nothing but the standard (2024.12), or ``ops_of`` for the operations that a backend may do better (``ops``). What cannot
+be said in the standard is in ``arrays``, ``Device`` in ``devices``, and what NumPy's BLAS can do beside in ``blas``.
 """
 
 from .arrays import (
     Array,
-    add_gradient,
-    as_row_major,
-    assign,
-    batch_last,
     constant,
-    descent,
     is_complex,
-    matmul,
     namespace,
-    product,
-    read_ahead,
     real,
     represents_exactly,
-    take,
     to_numpy,
     transposed,
 )
@@ -34,31 +25,29 @@ from .devices import (
     survey,
 )
 from .memory import format_bytes
+from .ops import OPS, Deferred, Ops, Stage, form, ops_of
 
 __all__ = [
+    "OPS",
     "Array",
+    "Deferred",
     "Device",
     "DeviceError",
     "MixedDevicesError",
+    "Ops",
     "OutOfMemoryError",
-    "add_gradient",
-    "as_row_major",
-    "assign",
-    "batch_last",
+    "Stage",
     "check_same_device",
     "constant",
-    "descent",
+    "form",
     "format_bytes",
     "from_dlpack",
     "is_complex",
-    "matmul",
     "namespace",
-    "product",
-    "read_ahead",
+    "ops_of",
     "real",
     "represents_exactly",
     "survey",
-    "take",
     "to_numpy",
     "transposed",
 ]
