@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import xpnet
+from xpnet.backend import NumpyOps
 from xpnet.backend.blas import Descent, found
-from xpnet.backend.ops import NumpyOps
 from xpnet.nn.examples import check_examples
 
 ROOT = Path(__file__).resolve().parent.parent

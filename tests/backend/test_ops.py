@@ -10,8 +10,8 @@ import pytest
 from helpers import assert_close, draw
 
 from xpnet import SGD, Adam, Trainer, mlp
-from xpnet.backend import OPS, Deferred, Device, Ops, Stage, form, ops_of
-from xpnet.backend.ops import CupyOps, NumpyOps, batch_last, kind
+from xpnet.backend import OPS, CupyOps, Deferred, Device, NumpyOps, Ops, Stage, form, kind, ops_of
+from xpnet.backend.libraries import batch_last
 from xpnet.nn.gradcheck import check_network, passes
 from xpnet.nn.layers import BatchNorm, Layer, Linear, ReLU
 from xpnet.nn.sequential import Sequential

@@ -30,8 +30,7 @@ from xpnet import (
     mlp,
     random,
 )
-from xpnet.backend import Device, to_numpy
-from xpnet.backend.ops import NumpyOps
+from xpnet.backend import Device, NumpyOps, to_numpy
 from xpnet.training.batches import Batches
 from xpnet.training.rows import Rows, blocks, moments
 

@@ -1,8 +1,9 @@
 """Devices, namespaces and the way between host and device: the only room that knows array libraries.
 
 Everything that computes asks ``namespace`` for the array-API namespace of the arrays it was given, and uses
-nothing but the standard (2024.12), or ``ops_of`` for the operations that a backend may do better (``ops``). What cannot
-be said in the standard is in ``arrays``, ``Device`` in ``devices``, and what NumPy's BLAS can do beside in ``blas``.
+nothing but the standard (2024.12), or ``ops_of`` for the operations that a backend may do better: ``ops`` says which,
+and ``libraries`` has those of NumPy and CuPy. What cannot be said in the standard is in ``arrays``, ``Device`` in
+``devices``, and what NumPy's BLAS can do beside in ``blas``.
 """
 
 from .arrays import (
@@ -15,6 +16,7 @@ from .arrays import (
     to_numpy,
     transposed,
 )
+from .deferred import Deferred, Stage, form, kind
 from .devices import (
     Device,
     DeviceError,
@@ -24,16 +26,19 @@ from .devices import (
     from_dlpack,
     survey,
 )
+from .libraries import OPS, CupyOps, NumpyOps, ops_of
 from .memory import format_bytes
-from .ops import OPS, Deferred, Ops, Stage, form, ops_of
+from .ops import Ops
 
 __all__ = [
     "OPS",
     "Array",
+    "CupyOps",
     "Deferred",
     "Device",
     "DeviceError",
     "MixedDevicesError",
+    "NumpyOps",
     "Ops",
     "OutOfMemoryError",
     "Stage",
@@ -43,6 +48,7 @@ __all__ = [
     "format_bytes",
     "from_dlpack",
     "is_complex",
+    "kind",
     "namespace",
     "ops_of",
     "real",

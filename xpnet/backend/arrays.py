@@ -12,11 +12,13 @@ import numpy as np
 
 __all__ = [
     "Array",
+    "apart",
     "constant",
     "is_complex",
     "namespace",
     "real",
     "represents_exactly",
+    "side_by_side",
     "to_numpy",
     "transposed",
 ]
@@ -65,6 +67,20 @@ def transposed(x: Array) -> Array:
         return x.mT
     except AttributeError:  # CuPy 13; for other libraries the function takes longer than the attribute
         return namespace(x).matrix_transpose(x)
+
+
+def side_by_side(w: Array) -> Array:
+    """Put the models' matrices side by side: (*models, n, k) to (n, models * k). A view where it can be."""
+    if w.ndim == 2:
+        return w
+    xp = namespace(w)
+    return xp.reshape(xp.moveaxis(w, -2, 0), (w.shape[-2], -1))
+
+
+def apart(wide: Array, like: tuple[int, ...]) -> Array:
+    """Undo ``side_by_side``: (n, models * k) to (*models, n, k) with models and k those of ``like``."""
+    xp = namespace(wide)
+    return xp.moveaxis(xp.reshape(wide, (wide.shape[0], *like[:-2], like[-1])), 0, -2)
 
 
 def constant(x: Array, shape: tuple[int, ...], value: float) -> Array:

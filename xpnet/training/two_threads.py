@@ -17,8 +17,9 @@ from queue import SimpleQueue
 from typing import Any
 
 from ..backend import OPS, Array, Device, Ops, namespace
+from ..backend.arrays import side_by_side
 from ..backend.blas import Descent, one_thread, threads
-from ..backend.ops import batch_last, side_by_side
+from ..backend.libraries import batch_last
 from .rows import Rows
 
 __all__ = ["Halves", "halves_are_faster"]
