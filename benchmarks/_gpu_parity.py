@@ -21,7 +21,7 @@ from _gpu_section import EMULATION, Section
 
 import xpnet
 from xpnet import random
-from xpnet.backend import Array, Device, survey, to_numpy
+from xpnet.backend import Array, Device, form, survey, to_numpy
 from xpnet.nn.gradcheck import CASES, EXAMPLES
 from xpnet.nn.layers import Layer, Linear
 from xpnet.nn.losses import LOSSES
@@ -176,7 +176,7 @@ def of_layer(what: Any, train: bool, shape: str, device: Device, dtype: str) -> 
     dx, own = pullback(put("dy", tuple(y.shape)))
     forward = {"y": y} | {f"batch {name}": s for name, s in zip(what.statistics, statistics, strict=False)}
     backward = {"dx": dx} | {f"d{name}": g for name, g in zip(what.parameters, own, strict=True)}
-    return {k: to_numpy(a) for k, a in forward.items()}, {k: to_numpy(a) for k, a in backward.items()}
+    return {k: to_numpy(a) for k, a in forward.items()}, {k: to_numpy(form(a)) for k, a in backward.items()}
 
 
 def worst(golden: Results, own: Results, got: Results) -> tuple[float, str]:

@@ -26,6 +26,7 @@ from _cpu_xpnet import Xpnet, xpnet
 from _gpu_section import write_json
 from environments import ROOT
 
+from xpnet.backend import form
 from xpnet.nn.examples import check_examples
 from xpnet.training.loop import Loop
 from xpnet.training.two_threads import Halves
@@ -71,26 +72,26 @@ def update(trainer: Any, x: Any, targets: Any, lr: Any, clock: Clock) -> None:
     """Do what ``Learner.update`` does, with a clock."""
     learner = trainer.learner
     pullbacks, batch, out = [], [], x
-    rows = learner._wired._rows
+    stages, receivers = learner._wired._stages, iter(reversed(learner._into))
     halves = isinstance(x, Halves)
     product = "two threads: wait for the other, add" if halves else "first layer, product"
     gradient = "two threads: descent, next batch, product" if halves else "first layer, gradient and descent"
-    for i, (layer, arrays, _) in enumerate(rows):
+    for i, (layer, arrays, _) in enumerate(stages):
         out, pullback, own = layer.forward(out, *arrays, train=True)
         pullbacks.append(pullback)
         batch += own
         clock.tick(f"{type(layer).__name__}, forward" if i else product)
-    _, back = trainer.loss.forward(out, targets)
+    _, back = learner._objective.forward(out, targets)
     d = back()
     clock.tick("loss and its gradient")
     learner.set_descent(lr)
-    for i in range(len(rows) - 1, -1, -1):
-        to = learner._into[i]
-        d, own = pullbacks[i](d, to, i > 0)
-        for a, b in zip(to, own, strict=False):
-            if a is not None and a is not b:
-                a[...] = b
-        clock.tick(f"{type(rows[i][0]).__name__}, backward" if i else gradient)
+    for i in range(len(stages) - 1, -1, -1):
+        d, own = pullbacks[i](d)
+        d = form(d) if i else None
+        for entry, to in zip(reversed(own), receivers, strict=False):
+            if to is not None:
+                form(entry, to)
+        clock.tick(f"{type(stages[i][0]).__name__}, backward" if i else gradient)
     for running in learner.running.segments:
         running += learner._running_rate * (np.concatenate(batch, axis=-1) - running)  # as after the first update
     clock.tick("running statistics")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import xpnet
+from xpnet.backend import NumpyOps
 from xpnet.backend.blas import Descent, found
 from xpnet.nn.examples import check_examples
 
@@ -362,8 +363,8 @@ def test_the_tables_of_sweeps_count_per_model(tmp_path: Path) -> None:
 def test_the_parts_of_an_update_are_the_update(
     data: Data, seed: Any, halves: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(xpnet.training.step, "descent",
-                        lambda w, rows: Descent(w.reshape(rows, -1)) if found() else None)
+    monkeypatch.setattr(NumpyOps, "descent",
+                        lambda self, w, rows: Descent(w.reshape(rows, -1)) if found() else None)
     monkeypatch.setattr(xpnet.training.step, "halves_are_faster", lambda *arguments: halves)
     halves = halves and found()
 

@@ -27,9 +27,8 @@ from xpnet.backend import (
     format_bytes,
     from_dlpack,
     is_complex,
-    matmul,
     namespace,
-    read_ahead,
+    ops_of,
     real,
     survey,
     to_numpy,
@@ -85,6 +84,7 @@ def test_to_numpy_of_a_numpy_array_is_no_copy() -> None:
 def test_matmul_writes_where_it_is_told(device: Device) -> None:
     a, b = draw(device, "a", (2, 3, 4)), draw(device, "b", (2, 4, 5))
     expected = np.einsum("mij,mjk->mik", to_numpy(a), to_numpy(b))
+    matmul = ops_of(a).matmul
     assert_close(matmul(a, b), expected, 1e-14)
     out = device.empty((2, 3, 5), "float64")
     assert matmul(a, b, out) is out
@@ -420,13 +420,13 @@ def test_rows_of_a_mapped_file_are_read_ahead(tmp_path: Path) -> None:
     file.calls = []
     x = np.ndarray((4, page - 100), np.uint8, buffer=file, offset=300)
     for whole in (x, x[:]):
-        told = read_ahead(whole, x.nbytes)
+        told = ops_of(whole).read_ahead(whole, x.nbytes)
         assert told is not None
         told(np.asarray([2, 0]))
         rows = [(300 + i * (page - 100), 300 + (i + 1) * (page - 100)) for i in (2, 0)]
         assert file.calls[-2:] == [(mmap.MADV_WILLNEED, start // page * page, end - start // page * page)
                                    for start, end in rows]
-    part = read_ahead(x[1:], None)
+    part = ops_of(x[1:]).read_ahead(x[1:], None)
     assert part is not None
     part(np.asarray([0]))
     assert file.calls[-1][1] == (300 + page - 100) // page * page
@@ -434,11 +434,12 @@ def test_rows_of_a_mapped_file_are_read_ahead(tmp_path: Path) -> None:
 
 def test_what_memory_keeps_is_not_read_ahead(tmp_path: Path) -> None:
     x = np.memmap(tmp_path / "x", "uint8", "w+", shape=(60, 6))
-    assert read_ahead(x, 8 * x.nbytes + 1) is None
-    assert read_ahead(x, 8 * x.nbytes) is not None
-    assert read_ahead(np.asarray(x).T, 10) is None
-    assert read_ahead(x.copy(), 10) is None
+    assert ops_of(x).read_ahead(x, 8 * x.nbytes + 1) is None
+    assert ops_of(x).read_ahead(x, 8 * x.nbytes) is not None
+    assert ops_of(np.asarray(x).T).read_ahead(np.asarray(x).T, 10) is None
+    assert ops_of(x.copy()).read_ahead(x.copy(), 10) is None
 
 
 def test_other_arrays_are_not_read_ahead(device: Device) -> None:
-    assert read_ahead(device.asarray([[1.0, 2.0]]), 1) is None
+    x = device.asarray([[1.0, 2.0]])
+    assert ops_of(x).read_ahead(x, 1) is None

@@ -10,7 +10,7 @@ from helpers import blobs
 from numpy.testing import assert_allclose
 
 from xpnet import SGD, BatchNorm, Constant, CyclicLR, Dropout, Linear, ReLU, Sequential, Trainer, mlp
-from xpnet.backend import Device, arrays, blas, to_numpy
+from xpnet.backend import Device, blas, libraries, to_numpy
 
 BIG = mlp(200, [100, 12], 3, batch_norm=True)  # 200 x 100 weights are worth a descent
 JOBS: dict[str, dict[str, Any]] = {
@@ -44,7 +44,7 @@ def test_descent_through_blas_is_the_ordinary_update(
 ) -> None:
     fast, used = trained(job, dtype)
     assert used is (not job.endswith("first"))
-    monkeypatch.setattr(arrays, "blas_found", lambda: False)
+    monkeypatch.setattr(libraries, "blas_found", lambda: False)
     plain, used = trained(job, dtype)
     assert not used
     largest = max(float(abs(a).max()) for a in plain.arrays.values())  # a bias before batch norm is rounding noise

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xpnet import random
-from xpnet.backend import Device, namespace, to_numpy
+from xpnet.backend import Deferred, Device, form, namespace, to_numpy
 from xpnet.nn import gradcheck, gradient_cases
 from xpnet.nn.initializers import Normal
 from xpnet.nn.layers import LAYERS, BatchNorm, Layer, Linear, ReLU, Tanh
@@ -70,11 +70,10 @@ def with_changed_gradient(cls: type[Layer], which: int, change: Change) -> Calla
     def wrong(self: Layer, x: Any, *arrays: Any, **options: Any) -> Any:
         y, pullback, statistics = forward(self, x, *arrays, **options)
 
-        def wrong_pullback(dy: Any, into: Any = None, wrt_input: bool = True) -> Any:
-            dx, own = pullback(dy, None, wrt_input)
-            results = [dx, *own]
-            if results[which] is not None:
-                results[which] = change(results[which])
+        def wrong_pullback(dy: Any) -> Any:
+            dx, own = pullback(dy)
+            results = [form(g) for g in (dx, *own)]
+            results[which] = change(results[which])
             return results[0], tuple(results[1:])
 
         return y, wrong_pullback, statistics
@@ -118,7 +117,7 @@ def test_a_term_missing_in_batch_norm_is_caught(term: str, monkeypatch: pytest.M
     def wrong(self: BatchNorm, x: Any, *arrays: Any, train: bool = False, noise: Any = None) -> Any:
         y, pullback, statistics = forward(self, x, *arrays, train=train)
 
-        def wrong_pullback(dy: Any, into: Any = None, wrt_input: bool = True) -> Any:
+        def wrong_pullback(dy: Any) -> Any:
             dx, own = pullback(dy)
             if train:
                 n, (mean, var) = x.shape[-2], statistics
@@ -276,14 +275,14 @@ def test_the_networks_of_the_report_pass(hidden: list[int], batch_norm: bool) ->
 
 
 def changed(cls: type[Layer], change: Callable[..., Any], **options: Any) -> Layer:
-    """Return a layer of a subclass whose pullback's results go through ``change(layer's arrays, dx, own, into)``."""
+    """Return a layer of a subclass whose pullback's results go through ``change(layer's arrays, dx, own)``."""
 
     def forward(self: Layer, x: Any, *arrays: Any, **given: Any) -> Any:
         y, pullback, statistics = cls.forward(self, x, *arrays, **given)
 
-        def wrong(dy: Any, into: Any = None, wrt_input: bool = True) -> Any:
-            dx, own = pullback(dy, into, wrt_input)
-            return change(arrays, dx, own, into)
+        def wrong(dy: Any) -> Any:
+            dx, own = pullback(dy)
+            return change(arrays, form(dx), own)
 
         return y, wrong, statistics
 
@@ -298,35 +297,39 @@ def named(layer: Layer) -> set[str]:
 
 def test_a_factor_that_is_1_at_first_is_not_forgotten() -> None:
     assert not named(BatchNorm())
-    forgotten = named(changed(BatchNorm, lambda arrays, dx, own, into: (dx / arrays[0][..., None, :], own)))
+    forgotten = named(changed(BatchNorm, lambda arrays, dx, own: (dx / arrays[0][..., None, :], own)))
     assert {"W1", "b1", "input of WrongBatchNorm (layer 3)"} <= forgotten
 
 
 def test_a_wrong_gradient_of_an_input_is_reported_as_its_layers() -> None:
-    found = named(changed(Linear, lambda arrays, dx, own, into: (dx * 1.01, own), out_width=4))
+    found = named(changed(Linear, lambda arrays, dx, own: (dx * 1.01, own), out_width=4))
     assert {name for name in found if name.startswith("input")} == {"input of WrongLinear (layer 3)"}
     assert {"W1", "b1"} <= found  # they follow from it
     assert not {"W2", "b2", "W3", "b3"} & found
 
 
 def test_what_is_written_in_place_is_checked() -> None:
-    def change(arrays: Any, dx: Any, own: Any, into: Any) -> Any:
-        if into:
-            into[1][...] = into[1] * 1.01
-        return dx, own
+    def change(arrays: Any, dx: Any, own: Any) -> Any:
+        def total(out: Any = None) -> Any:
+            found = form(own[1], out)
+            if out is not None:
+                out *= 1.01
+            return found
+
+        return dx, (own[0], Deferred(total))
 
     assert named(changed(Linear, change, out_width=4)) == {"b2"}
 
 
 def test_gradients_of_several_models_are_checked() -> None:
-    def change(arrays: Any, dx: Any, own: Any, into: Any) -> Any:
+    def change(arrays: Any, dx: Any, own: Any) -> Any:
         return (dx[::-1] if dx.ndim > 2 else dx), own  # of the other model
 
     assert named(changed(Linear, change, out_width=4)) == {"W1", "b1"}
 
 
 def test_a_missing_gradient_is_an_error_that_names_the_layer() -> None:
-    layer = changed(Linear, lambda arrays, dx, own, into: (dx, own[:1]), out_width=4)
+    layer = changed(Linear, lambda arrays, dx, own: (dx, own[:1]), out_width=4)
     with pytest.raises(ValueError, match=r"WrongLinear \(layer 3\): expected its pullback to return 2 gradients of "
                                          r"parameters, got 1"):
         named(layer)

@@ -10,7 +10,7 @@ import pytest
 from helpers import assert_close, blobs, difference, eps
 
 from xpnet import SGD, CyclicLR, Trainer, mlp, random
-from xpnet.backend import Device, to_numpy
+from xpnet.backend import Device, form, to_numpy
 from xpnet.nn import gradcheck
 from xpnet.nn.layers import Layer
 from xpnet.nn.losses import LOSSES
@@ -37,7 +37,7 @@ def results(what: Any, train: bool, shape: tuple[int, ...], device: Device, dtyp
     noise = device.asarray(random.uniform(5, "noise", 0, shape), dtype) if what.noisy else None
     y, pullback, statistics = what.forward(x, *arrays, train=train, noise=noise)
     dx, own = pullback(put("dy", tuple(y.shape)))
-    return [to_numpy(a) for a in (y, dx, *own, *statistics)]
+    return [to_numpy(form(a)) for a in (y, dx, *own, *statistics)]
 
 
 @pytest.mark.parametrize("case", CASES)

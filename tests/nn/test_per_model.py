@@ -97,7 +97,7 @@ class Scale(xpnet.Layer):
     places: tuple[int, ...] = (0, 1)
 
     def forward(self, x, *arrays, train=False, noise=None):
-        return x * self.factor, lambda dy, into=None, wrt_input=True: (dy * self.factor, ()), ()
+        return x * self.factor, lambda dy: (dy * self.factor, ()), ()
 """
 
 

@@ -111,7 +111,7 @@ class Times(Layer):
     factor: float
 
     def forward(self, x: Any, *arrays: Any, train: bool = False, noise: Any = None) -> Any:
-        return x * self.factor, lambda dy, into=None, wrt_input=True: (dy * self.factor, ()), ()
+        return x * self.factor, lambda dy: (dy * self.factor, ()), ()
 
 
 class Spread:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,7 @@ class Poison(Layer):
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Any:
         """Spoil the outputs in training."""
-        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+        def pullback(dy: Array) -> Any:
             return self._spoil(dy, "gradient"), ()
 
         return (self._spoil(x, "outputs") if train else x), pullback, ()

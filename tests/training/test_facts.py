@@ -30,7 +30,7 @@ class Centre(Layer):
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Any:
         level = x.mean(axis=-2, keepdims=True) if train else arrays[0][..., None, :]
 
-        def pullback(dy: Array, into: Any = None, wrt_input: bool = True) -> Any:
+        def pullback(dy: Array) -> Any:
             return dy - dy.mean(axis=-2, keepdims=True), ()
 
         return x - level, pullback, (level[..., 0, :],) if train else ()

@@ -221,7 +221,7 @@ class PReLU(Layer):
         positive = xp.astype(real(x) > 0, x.dtype)
         factor = positive + (1.0 - positive) * slope
 
-        def pullback(dy: Any, into: Any = None, wrt_input: bool = True) -> Any:
+        def pullback(dy: Any) -> Any:
             return dy * factor, (xp.sum(dy * x * (1.0 - positive), axis=-2),)
 
         return x * factor, pullback, ()

@@ -30,7 +30,7 @@ from xpnet import (
     mlp,
     random,
 )
-from xpnet.backend import Device, read_ahead, to_numpy
+from xpnet.backend import Device, NumpyOps, to_numpy
 from xpnet.training.batches import Batches
 from xpnet.training.rows import Rows, blocks, moments
 
@@ -230,14 +230,15 @@ def test_a_file_larger_than_memory_trains_as_an_array(tmp_path: Path, monkeypatc
     x[...] = random.stream(0, "raw").integers(0, 256, x.shape)
     told: list[list[int]] = []
 
-    def noting(x: Any, free: int | None) -> Any:
-        read = read_ahead(x, 1)
+    def noting(self: NumpyOps, x: Any, free: int | None) -> Any:
+        read = read_ahead(self, x, 1)
         assert read is not None
         return lambda rows: (told.append(rows.tolist()), read(rows))
 
     y, ours, plain = np.arange(103) % 3, make(), make()
     plain.fit(np.array(x), y, epochs=2)
-    monkeypatch.setattr("xpnet.training.batches.read_ahead", noting)
+    read_ahead = NumpyOps.read_ahead
+    monkeypatch.setattr(NumpyOps, "read_ahead", noting)
     ours.fit(x, y, epochs=2)
     assert_same(to_numpy(ours.history.batch_loss), to_numpy(plain.history.batch_loss))
     order = random.permutation(ours.order_seed, 1, 103).tolist()

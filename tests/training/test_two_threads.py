@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from xpnet import Callback, CyclicLR, Trainer, mlp
-from xpnet.backend import Device, as_row_major, blas
+from xpnet.backend import Device, blas, ops_of
 from xpnet.training import two_threads
 from xpnet.training.rows import Rows
 from xpnet.training.two_threads import BackgroundCall, Halves, halved, halves_are_faster
@@ -253,15 +253,15 @@ def test_a_call_aside_is_made_on_another_thread_and_in_order() -> None:
 
 def test_rows_of_an_array_in_columns_are_brought_together() -> None:
     columns = np.asfortranarray(np.arange(12.0).reshape(3, 4))
-    brought = as_row_major(columns, lambda: 10**6)
+    brought = ops_of(columns).as_row_major(columns, lambda: 10**6)
     assert brought.flags.c_contiguous
     assert np.array_equal(brought, columns)
-    assert as_row_major(columns[:2], lambda: 10**6).flags.c_contiguous  # a part of such an array
+    assert ops_of(columns).as_row_major(columns[:2], lambda: 10**6).flags.c_contiguous  # a part of such an array
     for x in (np.arange(12.0).reshape(3, 4), np.arange(12.0).reshape(3, 4)[:, ::2], np.arange(4.0),
               np.broadcast_to(np.arange(4.0), (3, 4))):
-        assert as_row_major(x, lambda: 10**6) is x
-    assert as_row_major(columns, lambda: 100) is columns  # there is no room for it
-    assert as_row_major(columns, lambda: None).flags.c_contiguous
+        assert ops_of(x).as_row_major(x, lambda: 10**6) is x
+    assert ops_of(columns).as_row_major(columns, lambda: 100) is columns  # there is no room for it
+    assert ops_of(columns).as_row_major(columns, lambda: None).flags.c_contiguous
 
 
 def test_arrays_in_columns_train_alike() -> None:

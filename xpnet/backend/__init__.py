@@ -1,29 +1,22 @@
 """Devices, namespaces and the way between host and device: the only room that knows array libraries.
 
 Everything that computes asks ``namespace`` for the array-API namespace of the arrays it was given, and uses
-nothing but the standard (2024.12). What cannot be said in the standard is in ``arrays``, ``Device`` in ``devices``,
-and what NumPy's BLAS can do beside in ``blas``.
+nothing but the standard (2024.12), or ``ops_of`` for the operations that a backend may do better: ``ops`` says which,
+and ``libraries`` has those of NumPy and CuPy. What cannot be said in the standard is in ``arrays``, ``Device`` in
+``devices``, and what NumPy's BLAS can do beside in ``blas``.
 """
 
 from .arrays import (
     Array,
-    add_gradient,
-    as_row_major,
-    assign,
-    batch_last,
     constant,
-    descent,
     is_complex,
-    matmul,
     namespace,
-    product,
-    read_ahead,
     real,
     represents_exactly,
-    take,
     to_numpy,
     transposed,
 )
+from .deferred import Deferred, Stage, form, kind
 from .devices import (
     Device,
     DeviceError,
@@ -33,32 +26,34 @@ from .devices import (
     from_dlpack,
     survey,
 )
+from .libraries import OPS, CupyOps, NumpyOps, ops_of
 from .memory import format_bytes
+from .ops import Ops
 
 __all__ = [
+    "OPS",
     "Array",
+    "CupyOps",
+    "Deferred",
     "Device",
     "DeviceError",
     "MixedDevicesError",
+    "NumpyOps",
+    "Ops",
     "OutOfMemoryError",
-    "add_gradient",
-    "as_row_major",
-    "assign",
-    "batch_last",
+    "Stage",
     "check_same_device",
     "constant",
-    "descent",
+    "form",
     "format_bytes",
     "from_dlpack",
     "is_complex",
-    "matmul",
+    "kind",
     "namespace",
-    "product",
-    "read_ahead",
+    "ops_of",
     "real",
     "represents_exactly",
     "survey",
-    "take",
     "to_numpy",
     "transposed",
 ]

@@ -5,32 +5,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import mmap
-from collections.abc import Callable
 from typing import Any
 
 import array_api_compat
 import numpy as np
 
-from .blas import Descent
-from .blas import found as blas_found
-
 __all__ = [
     "Array",
-    "add_gradient",
-    "as_row_major",
-    "assign",
-    "batch_last",
+    "apart",
     "constant",
-    "descent",
     "is_complex",
-    "matmul",
     "namespace",
-    "product",
-    "read_ahead",
     "real",
     "represents_exactly",
-    "take",
+    "side_by_side",
     "to_numpy",
     "transposed",
 ]
@@ -65,82 +53,12 @@ def namespace(x: Array) -> Any:
         return xp
 
 
-def add_gradient(out: Any, x: Array, d: Array) -> Any:
-    """Pass the gradient ``x.T @ d`` to its receiver: an array to write to, a ``Descent``, or None.
-
-    A batch of the first layer that is no array but ``Halves`` has a ``Descent`` take it on two threads.
-    """
-    if isinstance(out, Descent):
-        return out.add_product(x, d) if isinstance(x, np.ndarray) else x.descend(out, d)
-    return matmul(transposed(x), d, out)
-
-
-def descent(flat: Array, rows: int) -> Descent | None:
-    """Return what updates ``flat``, a matrix of ``rows`` rows, by plain descent in one pass, if that is faster.
-
-    It gains for large matrices on NumPy, whose BLAS then adds the gradient as it is formed.
-    """
-    if isinstance(flat, np.ndarray) and flat.size >= 2**14 and blas_found():
-        return Descent(flat.reshape(rows, -1))
-    return None
-
-
 def represents_exactly(out: Array, x: Array) -> bool:
     """Return whether the dtype of ``out`` represents every number of the dtype of ``x`` exactly."""
     xp = namespace(x)
     if xp.isdtype(x.dtype, "integral"):
         return bool(xp.iinfo(x.dtype).bits < xp.finfo(out.dtype).bits)
     return not xp.isdtype(x.dtype, "real floating") or bool(xp.finfo(x.dtype).bits <= xp.finfo(out.dtype).bits)
-
-
-def read_ahead(x: Array, free: int | None) -> Callable[[Array], None] | None:
-    """Return what has the system read rows of ``x``, by their indices, before they are needed.
-
-    None where x is no file mapped into memory, or one so small that all of it will soon be in memory. Else every row
-    would be waited for: the disk's delay, a hundred times per batch.
-    """
-    file = x
-    while isinstance(file, np.ndarray):
-        file = file.base
-    if not (isinstance(file, mmap.mmap) and hasattr(file, "madvise") and x.flags.c_contiguous):
-        return None
-    if free is not None and 8.0 * x.nbytes < free:
-        return None
-    size, page = x.nbytes // max(1, x.shape[0]), mmap.PAGESIZE
-    first = x.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data
-
-    def read(rows: Array) -> None:
-        for row in rows.tolist():
-            start = first + row * size
-            down = start % page
-            file.madvise(mmap.MADV_WILLNEED, start - down, size + down)
-
-    return read
-
-
-def as_row_major(x: Array, free: Callable[[], int | None]) -> Array:
-    """Return ``x`` in row-major order: a copy of a NumPy array in column-major order if it fits into memory.
-
-    pandas gives such arrays. Every row of theirs is read in as many places as there are features.
-    """
-    if not isinstance(x, np.ndarray) or x.ndim != 2 or not x.strides[1] > x.strides[0] > 0:
-        return x
-    room = free()
-    return x if room is not None and 2 * x.nbytes > room else np.ascontiguousarray(x)
-
-
-def take(x: Array, rows: Array, out: Array) -> Array:
-    """Return rows of ``x``, by indices that are in range, in ``out`` of its dtype where the library can."""
-    if not isinstance(x, np.ndarray):
-        return namespace(x).take(x, rows, axis=0)
-    # NumPy's take would copy all of an array that is not in one piece, and what it takes where indices might be wrong.
-    return x.take(rows, 0, out, "clip") if x.flags.c_contiguous else x[rows]
-
-
-def assign(out: Array, x: Array) -> None:
-    """Write ``x`` of any real dtype into ``out``, without an array between them where the library can."""
-    strict = not isinstance(out, np.ndarray) and array_api_compat.is_array_api_strict_namespace(namespace(out))
-    out[...] = namespace(x).astype(x, out.dtype) if strict else x
 
 
 def transposed(x: Array) -> Array:
@@ -151,39 +69,18 @@ def transposed(x: Array) -> Array:
         return namespace(x).matrix_transpose(x)
 
 
-def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """Return ``a @ b``, written to ``out`` where one is given.
-
-    The standard has no ``out``; without one, the large gradients would be allocated anew at every step,
-    and their pages cost more than their arithmetic. Namespaces without ``out`` copy instead.
-    """
-    if out is None:
-        return a @ b
-    if isinstance(out, np.ndarray):
-        return np.matmul(a, b, out=out)
-    if array_api_compat.is_array_api_strict_namespace(namespace(out)):
-        out[...] = a @ b
-    else:
-        namespace(out).matmul(a, b, out=out)  # CuPy 13 returns another array than ``out``
-    return out
+def side_by_side(w: Array) -> Array:
+    """Put the models' matrices side by side: (*models, n, k) to (n, models * k). A view where it can be."""
+    if w.ndim == 2:
+        return w
+    xp = namespace(w)
+    return xp.reshape(xp.moveaxis(w, -2, 0), (w.shape[-2], -1))
 
 
-def product(x: Array, w: Array) -> Array:
-    """Return ``x @ w`` for a batch x (..., n, k), with the batch last in memory where NumPy computes.
-
-    What broadcasts a row over the batch then is k long loops, not n short ones, and with a few features per layer
-    that is most of its time. All that is computed from the result keeps its order.
-    """
-    if not isinstance(x, np.ndarray):
-        return x @ w
-    if w.ndim == 2 and w.shape[1] <= 256 and w.shape[0] >= 1024:  # faster, with the copy
-        return batch_last(x @ w)
-    return (w.mT @ x.mT).mT
-
-
-def batch_last(z: Array) -> Array:
-    """Return a batch (n, k) with the batch last in memory where NumPy computes, see ``product``; a copy if need be."""
-    return np.ascontiguousarray(z.T).T if isinstance(z, np.ndarray) else z
+def apart(wide: Array, like: tuple[int, ...]) -> Array:
+    """Undo ``side_by_side``: (n, models * k) to (*models, n, k) with models and k those of ``like``."""
+    xp = namespace(wide)
+    return xp.moveaxis(xp.reshape(wide, (wide.shape[0], *like[:-2], like[-1])), 0, -2)
 
 
 def constant(x: Array, shape: tuple[int, ...], value: float) -> Array:

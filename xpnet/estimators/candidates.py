@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..backend import Array, Device, namespace, take, to_numpy
+from ..backend import Array, Device, namespace, ops_of, to_numpy
 from ..nn.network import blocks
 from ..nn.per_model import signature, stack
 from .conventions import warn
@@ -141,8 +141,8 @@ def score(scorer: Callable[[Any, Any, Any], Any], estimator: Any, x: Array, y: A
     An estimator's own score has them gathered block by block; any other function is given all of them as an array.
     """
     if scorer is not _own_score:
-        return float(scorer(estimator, take(x, only, None), y))
+        return float(scorer(estimator, ops_of(x).take(x, only), y))
     home = Device.of(x)
-    parts = [estimator.predict(take(x, only[rows], None)) for rows in blocks(only.shape[0])]
+    parts = [estimator.predict(ops_of(x).take(x, only[rows])) for rows in blocks(only.shape[0])]
     with home.activate():
         return float(estimator._score(namespace(parts[0]).concat(parts), y))

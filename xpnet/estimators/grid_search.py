@@ -10,7 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from numbers import Real
 from typing import Any, ClassVar, Self
 
-from ..backend import Array, Device, take, to_numpy
+from ..backend import Array, Device, ops_of, to_numpy
 from ..datasets.admission import NotFiniteError
 from ..training.trainer import DivergenceError
 from .base import MLP
@@ -139,8 +139,9 @@ class GridSearch(Estimator):
         with Device.of(x).activate():
             for split in splits:
                 sides = [selected(side, x.shape[0]) for side in split]
-                training, test = [(x, take(known, Device.of(known).asarray(rows), None), Device.of(x).asarray(rows))
-                                  for rows in sides]
+                training, test = [
+                    (x, ops_of(known).take(known, Device.of(known).asarray(rows)), Device.of(x).asarray(rows))
+                    for rows in sides]
                 fold: dict[int, dict[str, float]] = {}
                 for group in together:
                     fold |= zip(group, self._measure(training, test, [candidates[i] for i in group]), strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..backend import Array, Device, as_row_major, check_same_device, namespace
+from ..backend import Array, Device, check_same_device, namespace, ops_of
 from ..datasets.admission import NotFiniteError, admit, check_finite
 from .losses import Loss
 from .sequential import Sequential
@@ -49,7 +49,8 @@ def check_examples(
         x, y = admit(x, f"{what}features"), admit(y, f"{what}labels", real=False)
         if move:
             x, y = (a if Device.of(a) == device else device.asarray(a) for a in (x, y))
-        x = as_row_major(check_features(x, architecture, device), device.free_memory)
+        x = check_features(x, architecture, device)
+        x = ops_of(x).as_row_major(x, device.free_memory)
         check_same_device(x=x, y=y)
         outputs = architecture.out_features
         fitting = loss.shapes(outputs)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import random
-from ..backend import Array, Device, namespace, to_numpy
+from ..backend import Array, Device, namespace, ops_of, to_numpy
 from .gradient_cases import (
     CASES,
     EXAMPLES,
@@ -29,6 +29,7 @@ from .gradient_cases import (
 )
 from .losses import Loss, SoftmaxCrossEntropy
 from .sequential import Sequential
+from .wired import Wired
 
 __all__ = ["CASES", "EXAMPLES", "METHODS", "check", "check_network", "network_function", "numerical_gradient", "parity",
            "passes"]
@@ -212,8 +213,9 @@ def _as_training_does(
         both = [arrays[name], arrays[name] * 0.5 + 0.25]
         array[...] = namespace(x).stack(both) if network.has_model_axis(name, array) else both[0]
     gradients = parameters.like().views
-    outputs, pullback, _ = network.forward(values, x, train=True, noise=noise)
-    pullback(loss.forward(outputs, targets)[1](), gradients, False)
+    ops = ops_of(x)
+    outputs, pullback, _ = Wired(network, values, ops.fuse(network.layers)).forward(x, train=True, noise=noise)
+    pullback(ops.loss(loss).forward(outputs, targets)[1](), [gradients[name] for name in network.parameters], False)
     for name in network.weights:
         gradients[name][...] += 2.0 * l2 * values[name]
     return {name: to_numpy(array)[0] for name, array in gradients.items()}

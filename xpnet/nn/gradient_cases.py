@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .. import random
-from ..backend import Array, Device, namespace
+from ..backend import Array, Device, form, namespace
 from .layers import LAYERS, Layer
 from .losses import LOSSES, Loss, MeanSquaredError, SoftmaxCrossEntropy, l2_penalty
 from .sequential import Sequential, mlp
@@ -89,7 +89,7 @@ def layer_function(layer: Layer, factors: Array, *, train: bool = True, noise: A
 
         def gradients() -> Mapping[str, Array]:
             dx, own = pullback(factors)
-            return {"x": dx, **dict(zip(layer.parameters, own, strict=True))}
+            return dict(zip(("x", *layer.parameters), map(form, (dx, *own)), strict=True))
 
         return y * factors, gradients
 

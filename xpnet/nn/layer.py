@@ -1,10 +1,9 @@
 """What all layers have in common, and their registry.
 
 ``forward(x, *parameters, *statistics, train=..., noise=...)`` returns the output, a pullback, and what the
-batch says of the running statistics. ``pullback(dy, into=None, wrt_input=True)`` returns the gradient with
-respect to the input and those of the parameters, in their order. ``into`` holds an array for each parameter,
-which may be written to, or None to skip it. Arrays come in and go out by the names that the layer declares; a
-layer holds none.
+batch says of the running statistics. ``pullback(dy)`` returns the gradient with respect to the input, and a tuple of
+those of the parameters in their order. Each is an array, or a ``Deferred`` that is formed by whoever wants it. Arrays
+come in and go out by the names that the layer declares; a layer holds none.
 
 Axes: the last is features, the one before it the batch, and those in front are independent models. No layer
 asks how many there are: it broadcasts. A parameter of shape (*models, ...) or a plain one will do.
@@ -15,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar, overload
 
-from ..backend import Array
+from ..backend import Array, Deferred
 
-__all__ = ["LAYERS", "Forward", "Layer", "layer"]
+__all__ = ["LAYERS", "Forward", "Gradients", "Layer", "layer"]
 
-Pullback = Callable[..., tuple[Array | None, tuple[Array, ...]]]
-Forward = tuple[Array, Pullback, tuple[Array, ...]]
+Gradients = tuple[Array | Deferred, tuple[Array | Deferred, ...]]
+Forward = tuple[Array, Callable[[Array], Gradients], tuple[Array, ...]]
 LAYERS: dict[str, type[Layer]] = {}
 _L = TypeVar("_L", bound="Layer")
 

@@ -6,36 +6,25 @@ A new layer is a frozen dataclass with the members of ``Layer`` that differ, dec
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..backend import (
     Array,
-    add_gradient,
+    Deferred,
     constant,
     is_complex,
-    matmul,
     namespace,
-    product,
+    ops_of,
     real,
     represents_exactly,
     transposed,
 )
 from .initializers import He, Initializer
-from .layer import LAYERS, Forward, Layer, layer
+from .layer import LAYERS, Forward, Gradients, Layer, layer
 from .per_model import as_python, check_range, integer, is_array, per_model
 
 __all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "LeakyReLU", "Linear", "ReLU", "Standardize", "Tanh", "layer"]
-
-
-def batch_total(x: Array, out: Array | None = None) -> Array:
-    """Sum over the batch, (..., n, k) to (..., k), written to ``out`` where it is given."""
-    ones = constant(x, (1, x.shape[-2]), 1.0)
-    if out is None:
-        return (ones @ x)[..., 0, :]
-    matmul(ones, x, out[..., None, :])
-    return out
 
 
 def row(a: Array) -> Array:
@@ -49,24 +38,10 @@ def own_shape(batch: Array, running: Array) -> Array:
     return batch if batch.ndim >= running.ndim else namespace(batch).broadcast_to(batch, running.shape)
 
 
-def side_by_side(w: Array) -> Array:
-    """Put the models' matrices side by side: (*models, n, k) to (n, models * k). A view where it can be."""
-    xp = namespace(w)
-    return xp.reshape(xp.moveaxis(w, -2, 0), (w.shape[-2], -1))
-
-
-def apart(wide: Array, like: tuple[int, ...]) -> Array:
-    """Undo ``side_by_side``: (n, models * k) to (*models, n, k) with models and k those of ``like``."""
-    xp = namespace(wide)
-    return xp.moveaxis(xp.reshape(wide, (wide.shape[0], *like[:-2], like[-1])), 0, -2)
-
-
 @layer(example={"out_width": 3})
 @dataclass(frozen=True)
 class Linear(Layer):
     """The dense layer ``x @ W + b``.
-
-    Models that share their input (a minibatch of a sweep) are one wide product.
 
     Parameters
     ----------
@@ -105,21 +80,13 @@ class Linear(Layer):
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Return ``x @ W + b`` for x (..., n, in)."""
         W, b = arrays
-        shared = x.ndim == 2 and W.ndim > 2
-        z = apart(product(x, side_by_side(W)), W.shape) if shared else product(x, W)
-        z = z + row(b)
 
-        def pullback(dz: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
-            dx = product(dz, transposed(W)) if wrt_input else None  # before W changes, if it takes its gradient at once
-            to, db = into or (None, None)
-            if shared:
-                dW = add_gradient(side_by_side(to) if hasattr(to, "shape") else to, x, side_by_side(dz))
-                dW = apart(dW, dz.shape) if hasattr(dW, "shape") else dW
-            else:
-                dW = add_gradient(to, x, dz)
-            return dx, (dW, None if into and db is None else batch_total(dz, db))
+        def pullback(dz: Array) -> Gradients:
+            # Each is formed where it is wanted, in the gradient's buffer, say, or not at all.
+            dx = Deferred(ops_of(dz).product, dz, transposed(W))
+            return dx, (Deferred(ops_of(x).gradient, x, dz), Deferred(ops_of(dz).total, dz))
 
-        return z, pullback, ()
+        return ops_of(x).product(x, W) + row(b), pullback, ()
 
 
 @layer
@@ -185,10 +152,10 @@ class BatchNorm(Layer):
         deviation = namespace(x).sqrt(spread + self.eps)
         scale = row(gamma) / deviation
 
-        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+        def pullback(dy: Array) -> Gradients:
             # With x_hat = centred / deviation:  dbeta = sum(dy),  dgamma = sum(dy x_hat),
             # dx = scale * (dy - mean(dy) - x_hat * mean(dy x_hat)).
-            dbeta = batch_total(dy, into[1] if into else None)
+            dbeta = ops_of(dy).total(dy)
             dgamma = constant(x, (1, n), 1.0) @ (dy * centred) / deviation
             if train:
                 dy = dy - row(dbeta) * (1.0 / n)
@@ -217,7 +184,7 @@ class ReLU(Layer):
         else:
             y = xp.maximum(x, constant(x, x.shape, 0.0))
 
-        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+        def pullback(dy: Array) -> Gradients:
             return dy * xp.astype(real(y) > 0, dy.dtype), ()
 
         return y, pullback, ()
@@ -251,7 +218,7 @@ class LeakyReLU(Layer):
         positive = namespace(x).astype(real(x) > 0, x.dtype)
         factor = positive + (1.0 - positive) * self.slope
 
-        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+        def pullback(dy: Array) -> Gradients:
             return dy * factor, ()
 
         return x * factor, pullback, ()
@@ -270,7 +237,7 @@ class Tanh(Layer):
         """Return ``tanh(x)``."""
         y = namespace(x).tanh(x)
 
-        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+        def pullback(dy: Array) -> Gradients:
             return dy * (1.0 - y * y), ()
 
         return y, pullback, ()
@@ -303,13 +270,13 @@ class Dropout(Layer):
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Drop inputs where ``noise`` (uniform in [0, 1), of x's shape or broadcasting to it) is below rate."""
         if not train:
-            return x, lambda dy, into=None, wrt_input=True: (dy, ()), ()
+            return x, lambda dy: (dy, ()), ()
         if noise is None:
             raise ValueError("Dropout: expected uniform draws (noise=) in training, got none")
         xp = namespace(x)
         mask = xp.astype(noise >= self.rate, x.dtype) / (1.0 - self.rate)
 
-        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
+        def pullback(dy: Array) -> Gradients:
             return dy * mask, ()
 
         return x * mask, pullback, ()
@@ -347,7 +314,7 @@ class Standardize(Layer):
         if not (is_complex(x) or x.dtype == offset.dtype):
             x = xp.astype(x, offset.dtype if represents_exactly(offset, x) else xp.float64)
 
-        def pullback(dy: Array, into: Sequence[Array] | None = None, wrt_input: bool = True) -> Any:
-            return (dy * scale if wrt_input else None), ()
+        def pullback(dy: Array) -> Gradients:
+            return dy * scale, ()
 
         return (x - offset) * scale, pullback, ()

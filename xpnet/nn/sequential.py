@@ -260,28 +260,10 @@ class Sequential:
         def pullback(
             dy: Array, into: Mapping[str, Array] | None = None, wrt_input: bool = True
         ) -> tuple[Array | None, dict[str, Array]]:
-            dx, found = back(dy, self.own(into) if into else None, wrt_input)
-            names = [name for layer, own in zip(self.layers, self._names, strict=True)
-                     for name in own[: len(layer.parameters)]]
-            return dx, dict(zip(names, (a for own in found for a in own), strict=wrt_input))
+            dx, found = back(dy, None if into is None else [into[name] for name in self.parameters], wrt_input)
+            return dx, dict(zip(self.parameters, found, strict=True))
 
         return outputs, pullback, statistics
-
-    def own(self, arrays: Mapping[str, Array]) -> list[list[Array]]:
-        """Return each layer's parameters among ``arrays``, in its order.
-
-        Parameters
-        ----------
-        arrays : mapping of str to array
-            Arrays by name, or what stands for them.
-
-        Returns
-        -------
-        list of list of array
-            Layer by layer.
-        """
-        named = zip(self.layers, self._names, strict=True)
-        return [[arrays[name] for name in names[: len(layer.parameters)]] for layer, names in named]
 
     def config(self) -> dict[str, Any]:
         """Describe the network in plain values (JSON).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..backend import Array, is_complex, namespace
+from ..backend import Array, Stage, form, is_complex, namespace
 
 if TYPE_CHECKING:
     from .sequential import Sequential
@@ -22,50 +22,65 @@ class Wired:
         The layers.
     arrays : mapping of str to array
         Parameters and running statistics by name; they may change in place.
+    stages : sequence of Layer or Stage, optional
+        What computes the layers, as ``Ops.fuse`` returns it; by default the layers themselves.
     """
 
-    def __init__(self, network: Sequential, arrays: Mapping[str, Array]) -> None:
-        named = zip(network.layers, network._names, strict=True)
-        self._rows = [(layer, [arrays[name] for name in names], layer.noisy) for layer, names in named]
-        self._counts = [len(layer.parameters) for layer in network.layers]
-        # The pass back may end at the first layer that has parameters.
-        self._first = next((i for i, layer in enumerate(network.layers) if layer.parameters), 0)
+    def __init__(
+        self, network: Sequential, arrays: Mapping[str, Array], stages: Sequence[Any] | None = None
+    ) -> None:
+        self._stages: list[tuple[Any, list[Array], bool]] = []
+        self._counts: list[int] = []  # of each stage's parameters
+        names = iter(network._names)
+        for stage in network.layers if stages is None else stages:
+            layers = stage.layers if isinstance(stage, Stage) else (stage,)
+            parts = [(len(layer.parameters), next(names)) for layer in layers]
+            parameters = [arrays[name] for count, own in parts for name in own[:count]]
+            running = [arrays[name] for count, own in parts for name in own[count:]]
+            self._stages.append((stage, parameters + running, any(layer.noisy for layer in layers)))
+            self._counts.append(len(parameters))
+        # The pass back may end at the first stage that has parameters.
+        self._first = next(i for i, count in enumerate(self._counts) if count)
         # The input may be standardised in another dtype than the network's.
-        self._dtype = arrays[network.parameters[0]].dtype if network.scales_input and network.parameters else None
+        self._dtype = arrays[network.parameters[0]].dtype if network.scales_input else None
 
     def forward(
         self, x: Array, *, train: bool = False, noise: Mapping[str, Array] | None = None
-    ) -> tuple[Array, Callable[..., tuple[Array | None, list[Sequence[Array]]]], list[Array]]:
-        """Do what ``Sequential.forward`` does, with a pullback that takes and gives lists, layer by layer."""
+    ) -> tuple[Array, Callable[..., tuple[Array | None, list[Array]]], list[Array]]:
+        """Do what ``Sequential.forward`` does, with a pullback that takes and gives lists of the parameters' gradients.
+
+        What receives a gradient is an array, what ``Ops.descent`` returned, or None to skip it.
+        """
         pullbacks: list[Any] = []
         statistics: list[Array] = []
         drawn = 0
-        for layer, arrays, noisy in self._rows:
+        for stage, arrays, noisy in self._stages:
             u = None
             if noisy and noise:
                 drawn += 1
                 u = noise[f"noise{drawn}"]
-            x, pull, batch = layer.forward(x, *arrays, train=train, noise=u)
-            if layer.scales_input and self._dtype and not is_complex(x):
+            x, pull, batch = stage.forward(x, *arrays, train=train, noise=u)
+            if self._dtype is not None and not pullbacks and not is_complex(x):
                 x = namespace(x).astype(x, self._dtype, copy=False)
             pullbacks.append(pull)
             statistics += batch
 
         def pullback(
-            dy: Array, into: Sequence[Sequence[Array]] | None = None, wrt_input: bool = True
-        ) -> tuple[Array | None, list[Sequence[Array]]]:
-            found: list[Sequence[Array]] = [()] * len(pullbacks)
-            dx: Array | None = dy
+            dy: Array, into: Sequence[Any] | None = None, wrt_input: bool = True
+        ) -> tuple[Array | None, list[Array]]:
+            found: list[Array] = [None] * sum(self._counts) if into is None else list(into)
+            dx, end = dy, len(found)
             for i in range(len(pullbacks) - 1, -1 if wrt_input else self._first - 1, -1):
-                to = into[i] if into else ()
-                dx, own = pullbacks[i](dx, to, wrt_input or i > self._first)
+                dx, own = pullbacks[i](dx)
                 if len(own) != self._counts[i]:
-                    raise ValueError(f"{type(self._rows[i][0]).__name__} (layer {i + 1}): expected its pullback to "
+                    raise ValueError(f"{type(self._stages[i][0]).__name__} (layer {i + 1}): expected its pullback to "
                                      f"return {self._counts[i]} gradients of parameters, got {len(own)}")
-                found[i] = own
-                for a, b in zip(to, own, strict=bool(to)):
-                    if a is not None and a is not b:
-                        a[...] = b
+                if wrt_input or i > self._first:
+                    dx = form(dx)  # before the parameters change, if they take their gradients at once
+                for at, gradient in enumerate(own, end - len(own)):
+                    if into is None or into[at] is not None:
+                        found[at] = form(gradient, found[at])
+                end -= len(own)
             return dx if wrt_input else None, found
 
         return x, pullback, statistics

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from .. import random
-from ..backend import Array, Device, read_ahead
+from ..backend import Array, Device, ops_of
 from ..nn.losses import Loss, SoftmaxCrossEntropy
 from .rows import Rows
 from .two_threads import Halves
@@ -78,7 +78,7 @@ class Batches:
         self._encode = (loss or SoftmaxCrossEntropy()).encoder(outputs, device, dtype)
         self._batch: Halves | Rows = rows or Rows(x, self.size, device, dtype)
         self._epoch = -1
-        self._read_ahead = read_ahead(x, device.free_memory())
+        self._read_ahead = ops_of(x).read_ahead(x, device.free_memory())
 
     @property
     def sizes(self) -> list[int]:

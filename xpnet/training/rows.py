@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..backend import Array, Device, assign, namespace, represents_exactly, take
+from ..backend import Array, Device, namespace, ops_of, represents_exactly
 from ..datasets.admission import NotFiniteError
-from ..nn.layers import Standardize, batch_total
+from ..nn.layers import Standardize
 from ..nn.network import blocks
 from ..nn.scaling import working_scaling
 
@@ -17,7 +17,7 @@ REPEATED = 4  # rows standardised in one go
 
 def gather(x: Array, rows: slice, only: Array | None) -> Array:
     """Return a slice of the rows of ``x``, or of those whose indices are ``only``."""
-    return x[rows, :] if only is None else take(x, only[rows], None)
+    return x[rows, :] if only is None else ops_of(x).take(x, only[rows])
 
 
 def moments(x: Array, device: Device, only: Array | None = None) -> tuple[Array, Array]:
@@ -71,12 +71,13 @@ def _mean_and_variance(
         if unit is not None:
             part /= unit
         m = part.shape[0]
-        centre = batch_total(part) / m
+        total = ops_of(part).total
+        centre = total(part) / m
         part -= centre
         part *= part
         off = centre - mean
         mean = mean + off * (m / rows.stop)
-        squares = squares + batch_total(part) + off**2 * (m * rows.start / rows.stop)
+        squares = squares + total(part) + off**2 * (m * rows.start / rows.stop)
     return mean, squares / n
 
 
@@ -109,6 +110,8 @@ class Rows:
         self._before = self._scaling is not None and not (
             represents_exactly(self._buffer, x) and self._scaling[0].dtype == self._buffer.dtype)
         self._views: dict[int, tuple[Array, ...]] = {}
+        self._ops = ops_of(x)
+        self._load = self._ops.gather(self._gather, x, self._scaling, size)
 
     def __enter__(self) -> Rows:
         return self
@@ -118,24 +121,29 @@ class Rows:
 
     def take(self, rows: Array, following: Array | None = None) -> Array:
         """Return rows by their indices; those of the next batch change nothing here."""
-        to = self._of(rows.shape[0])[0]
-        if self._x.dtype != to.dtype:
-            if self._beside is None:
-                self._beside = namespace(to).zeros_like(self._buffer, dtype=self._x.dtype)
-            to = self._beside[: rows.shape[0], :]
-        return self._filled(take(self._x, rows, to))
+        return self._load(rows, self._of(rows.shape[0])[0])
 
     def slice(self, rows: slice) -> Array:
-        """Return rows that follow each other."""
-        return self._filled(self._x[rows, :])
+        """Return the rows of a slice."""
+        return self._load(rows, self._of(len(range(self._x.shape[0])[rows]))[0])
 
-    def _filled(self, x: Array) -> Array:
-        room, *blocks = self._of(x.shape[0])
+    def _gather(self, rows: Any, room: Array) -> Array:
+        """Load rows of x, by indices or a slice, into ``room``, converted and standardised: see ``Ops.gather``."""
+        n = room.shape[0]
+        if isinstance(rows, slice):
+            x = self._x[rows, :]
+        else:
+            to = room
+            if self._x.dtype != to.dtype:
+                if self._beside is None:
+                    self._beside = namespace(to).zeros_like(self._buffer, dtype=self._x.dtype)
+                to = self._beside[:n, :]
+            x = self._ops.take(self._x, rows, to)
         if self._scaling and self._before:
             x = Standardize().forward(x, *self._scaling)[0]
         if x is not room:
-            assign(room, x)
-        if blocks:
+            self._ops.assign(room, x)
+        if blocks := self._of(n)[1:]:
             many, offset, scale = blocks
             many -= offset
             many *= scale

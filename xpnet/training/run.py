@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..backend import Array, Device, assign
+from ..backend import Array, Device, ops_of
 from ..nn.losses import Loss
 from ..nn.network import Network
 from ..nn.sequential import Sequential
@@ -177,7 +177,7 @@ class Run:
         here = self.network.device
         with here.activate():
             for name, array in self.state().items():
-                assign(array, here.asarray(state[name]))
+                ops_of(array).assign(array, here.asarray(state[name]))
         self.run_state.step, self.run_state.finite_arrays = step, {}
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..backend import Array, Device, assign
+from ..backend import Array, Device, ops_of
 from .history import History
 
 __all__ = ["Origin", "RunState"]
@@ -88,12 +88,12 @@ class RunState:
         """Take over another state, whose arrays may be of any library, and write its arrays into the live ones."""
         with device.activate():
             for name, array in self.arrays.items():
-                assign(array, device.asarray(other.arrays[name]))
+                ops_of(array).assign(array, device.asarray(other.arrays[name]))
         finite = {name: device.asarray(a, copy=True) for name, a in other.finite_arrays.items()}
         vars(self).update({**vars(other), "arrays": self.arrays, "finite_arrays": finite})
 
     def go_back(self) -> None:
         """Return to the last finite state; the history stays as it is."""
         for name, array in self.arrays.items():
-            assign(array, self.finite_arrays[name])
+            ops_of(array).assign(array, self.finite_arrays[name])
         self.step = self.finite_step

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..backend import Array, Device, OutOfMemoryError, descent, format_bytes, namespace
-from ..backend.blas import Descent
+from ..backend import Array, Device, OutOfMemoryError, format_bytes, namespace, ops_of
 from ..nn.layers import Linear
 from ..nn.losses import Loss, l2_penalty
 from ..nn.network import blocks
@@ -62,7 +62,7 @@ class Learner:
         The optimiser's moments.
     scaling : tuple of array, or None
         The input's offset and scale.
-    descent : Descent or None
+    descent : object or None
         What takes the first layer's gradient as it is formed.
 
     Raises
@@ -95,7 +95,7 @@ class Learner:
         self.gradients: Buffers = self.parameters.like()
         rule: Any = bind(optimizer, device, "float64", axes=1)
         self.slots: dict[str, Buffers] = {name: self.parameters.like() for name in rule.slots}
-        self._dtype, self._device, self._loss, self._rule, self._axes = dtype, device, loss, rule, len(models)
+        self._dtype, self._device, self._loss = dtype, device, loss
         self._l2: Any = device.asarray(l2, dtype) if is_array(l2) else float(l2)
         self._clip_norm: Any = device.asarray(clip_norm, "float64")[..., None] if is_array(clip_norm) else clip_norm
         # The penalty's gradient is 2 * l2 * w; None if there is no penalty.
@@ -105,8 +105,9 @@ class Learner:
         decay = None if isinstance(decay, float | int) and decay == 0 else cast(decay, self.parameters.segments[0])
         into: dict[str, Any] = dict(self.gradients.views)
         # The first layer's weights are the largest array by far: plain descent needs no gradient array for it.
-        plain = rule.plain and clip_norm is None and isinstance(self.trained.layers[0], Linear)
-        self.descent: Descent | None = descent(self.parameters.segments[0], self.trained.in_features) if plain else None
+        ops, flat = ops_of(self.parameters.segments[0]), self.parameters.segments[0]
+        plain = rule.plain and clip_norm is None and type(self.trained.layers[0]) is Linear
+        self.descent: Any = ops.descent(flat, self.trained.in_features) if plain else None
         if self.descent:
             into[self.trained.weights[0]] = self.descent
         # The gradient of a bias that the next layer cancels is 0. What rounding makes of it, Adam would blow up to the
@@ -115,12 +116,16 @@ class Learner:
         for layer, following, names in zip(trained, trained[1:], self.trained._names, strict=False):
             if following.cancels_bias:
                 into |= {name: None for own, name in zip(layer.parameters, names, strict=False) if own in layer.biases}
-        self._wired, self._into = Wired(self.trained, self.arrays), self.trained.own(into)
+        self._wired = Wired(self.trained, self.arrays, ops.fuse(self.trained.layers))
+        self._into: list[Any] = [into[name] for name in self.trained.parameters]
+        self._objective = ops.loss(loss)
         segments = zip(self.parameters.segments, self.gradients.segments, self.parameters.names, strict=True)
-        self._segments = [
+        changed = [
             Segment(w, g, {name: buffers.segments[i] for name, buffers in self.slots.items()},
                     *((self._penalty, decay) if names[0] in network.weights else ()))
             for i, (w, g, names) in enumerate(segments) if i or not self.descent]
+        update = functools.partial(apply, rule, changed, clip_norm=self._clip_norm, axes=len(models))
+        self._update = ops.updater(update, rule, changed, self._clip_norm, len(models))
         rates = [1.0 - layer.momentum for layer, names in zip(network.layers, network._names, strict=True)
                  for name in names[len(layer.parameters) :] if name not in network.inputs
                  for _ in range(network.shapes[name][0])]
@@ -177,7 +182,7 @@ class Learner:
             The batch's mean loss before the update.
         """
         outputs, pullback, statistics = self._wired.forward(x, train=True, noise=noise)
-        value, loss_pullback = self._loss.forward(outputs, targets)
+        value, loss_pullback = self._objective.forward(outputs, targets)
         self.set_descent(lr)
         pullback(loss_pullback(), self._into, False)
         for running in self.running.segments:  # one, or none without batch norm
@@ -197,7 +202,7 @@ class Learner:
 
     def apply(self, lr: Any, step: int) -> None:
         """Change the parameters by their gradients, but those that took them as they were formed."""
-        apply(self._rule, self._segments, lr, step, self._clip_norm, self._axes)
+        self._update(lr, step)
 
     def evaluate(
         self, x: Array, y: Array, only: Array | None = None, *, measures: bool = True

@@ -16,8 +16,10 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-from ..backend import Array, Device, batch_last, namespace
+from ..backend import OPS, Array, Device, Ops, namespace
+from ..backend.arrays import side_by_side
 from ..backend.blas import Descent, one_thread, threads
+from ..backend.libraries import batch_last
 from .rows import Rows
 
 __all__ = ["Halves", "halves_are_faster"]
@@ -207,3 +209,16 @@ class Halves:
     def _both(self, call: Callable[[_Half], None]) -> None:
         self._aside.begin(lambda: call(self._other))
         call(self._mine)
+
+
+class _HalvesOps(Ops):
+    """The first layer's products with batches in halves."""
+
+    def multiply(self, x: Halves, w: Array) -> Array:
+        return x @ w
+
+    def gradient(self, x: Halves, d: Array, out: Any = None) -> Any:
+        return x.descend(out, side_by_side(d))
+
+
+OPS[Halves] = _HalvesOps()
