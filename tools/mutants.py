@@ -20,12 +20,12 @@ TESTS = ["tests/nn/test_gradcheck.py", "tests/nn/test_layers.py", "tests/nn/test
 
 #: File, what it computes, the line as it is, and the line broken.
 MUTANTS = [
-    ("xpnet/nn/layers.py", "Linear: dx", ".product, dz, transposed(W))", ".product, -dz, transposed(W))"),
+    ("xpnet/nn/layers.py", "Linear: dx", "own.product, dz,", "own.product, -dz,"),
     ("xpnet/nn/layers.py", "Linear: dW", ".gradient, x, dz)", ".gradient, x, dz * 1.001)"),
     ("xpnet/backend/ops.py", "Linear: dW of models that share x", "side_by_side(d), None if",
      "side_by_side(-d), None if"),
     ("xpnet/nn/layers.py", "Linear: db", ".total, dz)", ".total, 0.5 * dz)"),
-    ("xpnet/nn/layers.py", "Linear: bias", ".product(x, W) + row(b)", ".product(x, W) - row(b)"),
+    ("xpnet/nn/layers.py", "Linear: bias", "ops.product(x, W) + row(b)", "ops.product(x, W) - row(b)"),
     ("xpnet/nn/layers.py", "BatchNorm: biased variance", "average @ (centred * centred)",
      "average @ (centred * centred) * (n / (n - 1))"),
     ("xpnet/nn/layers.py", "BatchNorm: eps", "spread + self.eps)", "spread + 2 * self.eps)"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 from .arrays import Array
@@ -10,8 +11,8 @@ from .arrays import Array
 __all__ = ["Deferred", "Stage", "form", "kind"]
 
 
-class Deferred:
-    """An entry of what a pullback returns that is not computed yet: see ``form``.
+class Deferred(functools.partial[Any]):
+    """An entry of what a pullback returns that is not computed yet: a call of a function, which ``form`` makes.
 
     Whoever wants it forms it where it is needed, a weight's gradient in its buffer, say; what nobody wants, such as the
     first layer's gradient with respect to its input, is never formed.
@@ -19,19 +20,10 @@ class Deferred:
     Parameters
     ----------
     function : function
-        From the arguments, and ``out`` as one more argument if there is one, to the array.
+        From the arguments, and an array to write to as one more argument if there is one, to the array.
     *arguments
         Its arguments. Nothing may change them before the entry is formed.
     """
-
-    __slots__ = ("_arguments", "_function")
-
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
-        self._function, self._arguments = function, arguments
-
-    def form(self, out: Any = None) -> Any:
-        """Return the array, written to ``out`` if one is given: see ``form``."""
-        return self._function(*self._arguments) if out is None else self._function(*self._arguments, out)
 
 
 def form(entry: Any, out: Any = None) -> Any:
@@ -50,7 +42,7 @@ def form(entry: Any, out: Any = None) -> Any:
         ``out`` if it is given.
     """
     if isinstance(entry, Deferred):
-        return entry.form(out)
+        return entry() if out is None else entry(out)
     if out is None:
         return entry
     out[...] = entry

@@ -38,6 +38,8 @@ class NumpyOps(Ops):
         """Return ``x.T @ d`` in ``out``, or have a ``Descent`` take it."""
         if isinstance(out, Descent):
             return out.add_product(x, side_by_side(d))
+        if x.ndim == d.ndim:
+            return np.matmul(x.mT, d, out=out)
         return super().gradient(x, d, out)
 
     def descent(self, flat: Array, rows: int) -> Descent | None:

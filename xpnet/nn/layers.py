@@ -79,14 +79,14 @@ class Linear(Layer):
 
     def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Forward:
         """Return ``x @ W + b`` for x (..., n, in)."""
-        W, b = arrays
+        (W, b), ops = arrays, ops_of(x)
 
         def pullback(dz: Array) -> Gradients:
             # Each is formed where it is wanted, in the gradient's buffer, say, or not at all.
-            dx = Deferred(ops_of(dz).product, dz, transposed(W))
-            return dx, (Deferred(ops_of(x).gradient, x, dz), Deferred(ops_of(dz).total, dz))
+            own = ops_of(dz)
+            return Deferred(own.product, dz, transposed(W)), (Deferred(ops.gradient, x, dz), Deferred(own.total, dz))
 
-        return ops_of(x).product(x, W) + row(b), pullback, ()
+        return ops.product(x, W) + row(b), pullback, ()
 
 
 @layer

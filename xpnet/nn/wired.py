@@ -68,8 +68,9 @@ class Wired:
         def pullback(
             dy: Array, into: Sequence[Any] | None = None, wrt_input: bool = True
         ) -> tuple[Array | None, list[Array]]:
-            found: list[Array] = [None] * sum(self._counts) if into is None else list(into)
-            dx, end = dy, len(found)
+            end = sum(self._counts)
+            found: list[Array] = [None] * end if into is None else list(into)
+            dx = dy
             for i in range(len(pullbacks) - 1, -1 if wrt_input else self._first - 1, -1):
                 dx, own = pullbacks[i](dx)
                 if len(own) != self._counts[i]:
@@ -77,10 +78,10 @@ class Wired:
                                      f"return {self._counts[i]} gradients of parameters, got {len(own)}")
                 if wrt_input or i > self._first:
                     dx = form(dx)  # before the parameters change, if they take their gradients at once
-                for at, gradient in enumerate(own, end - len(own)):
+                end -= len(own)
+                for at, gradient in enumerate(own, end):
                     if into is None or into[at] is not None:
                         found[at] = form(gradient, found[at])
-                end -= len(own)
             return dx if wrt_input else None, found
 
         return x, pullback, statistics
