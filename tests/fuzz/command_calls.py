@@ -51,8 +51,8 @@ class CommandCalls(Answers):
 
     def command(self) -> None:
         """Train, sweep or look for data; predict with what was trained, and write a page about it."""
-        getattr(self, f"_{self.pick('trained', 'trained', 'trained', 'swept', 'looked')}")(
-            Path(tempfile.mkdtemp(dir=self.folder)))
+        choose = self.pick(self._trained, self._trained, self._trained, self._swept, self._looked)
+        choose(Path(tempfile.mkdtemp(dir=self.folder)))
 
     def _data(self, folder: Path) -> tuple[Path, str]:
         """Write features and labels; return the file, and what is wrong with it."""
@@ -199,8 +199,8 @@ class CommandCalls(Answers):
             bad = odd
             if odd == "ragged":
                 line.append("0.5")
-            if len(lines) > 1 and line is lines[0] and k == 1:
-                bad = "maybe"  # an empty line, or a name
+            if k == 1 and (line is lines[0] or (line is lines[-1] and odd == "NA")):
+                bad = "maybe"  # a name, or an empty line at the end
         text = "".join(",".join(line) + self.pick("\n", "\n", "\r\n") for line in lines)
         if odd == "comment":
             text, bad = f"# a comment\n{text}", "comment" if k > 1 else "maybe"

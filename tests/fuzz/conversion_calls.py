@@ -84,7 +84,7 @@ class ConversionCalls(Answers):
         """Convert a network, and compare the other's predictions with the independent model's."""
         network, x = self.network()
         before = {name: np.array(a) for name, a in network.arrays.items()}
-        getattr(self, f"_{self.pick('to_torch', 'from_torch', 'onnx', 'fold', 'copies')}")(network, x)
+        self.pick(self._to_torch, self._from_torch, self._onnx, self._fold, self._copies)(network, x)
         for name, a in before.items():
             if not np.array_equal(np.asarray(network.arrays[name]), a):
                 raise FoundError(f"a conversion changed {name} of the network")

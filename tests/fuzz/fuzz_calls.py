@@ -28,7 +28,8 @@ from odd_data import Features
 import xpnet
 from xpnet import Ensemble, GridSearch, MLPClassifier, MLPRegressor, Network, Trainer
 
-KINDS = ("train", "resume", "estimate", "sweep", "convert", "command")
+#: What seeds stand for, in turn; commands take longest.
+KINDS = ("train", "resume", "estimate", "sweep", "convert") * 2 + ("command",)
 
 
 class Calls(ConversionCalls, CommandCalls):
