@@ -199,8 +199,10 @@ class CommandCalls(Answers):
             bad = odd
             if odd == "ragged":
                 line.append("0.5")
-            if k == 1 and (line is lines[0] or (line is lines[-1] and odd == "NA")):
-                bad = "maybe"  # a name, or an empty line at the end
+            if k == 1 and odd == "NA":  # an empty line would be left out at the end
+                line[0] = "NA"
+            if k == 1 and line is lines[0]:
+                bad = "maybe"  # a name
         text = "".join(",".join(line) + self.pick("\n", "\n", "\r\n") for line in lines)
         if odd == "comment":
             text, bad = f"# a comment\n{text}", "comment" if k > 1 else "maybe"
