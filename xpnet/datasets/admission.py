@@ -258,9 +258,9 @@ def check_finite(
         If one is NaN or infinite, or becomes so.
     """
     xp = namespace(x)
-    if not xp.isdtype(x.dtype, ("integral", "real floating")) or not math.prod(x.shape):
-        return
     floating = bool(xp.isdtype(x.dtype, "real floating"))
+    if not (floating or xp.isdtype(x.dtype, "integral")) or not math.prod(x.shape):
+        return
     info = xp.finfo(x.dtype) if floating else xp.iinfo(x.dtype)
     most = math.inf if dtype is None else float(xp.finfo(dtype).max)
     shift, factor = [float(xp.max(xp.abs(a))) for a in scaling] if scaling else (0.0, 1.0)
