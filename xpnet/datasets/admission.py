@@ -96,8 +96,8 @@ def _check_library(x: Any, what: str) -> None:
     if not layout.endswith("strided") and hasattr(x, "to_dense"):
         raise ArrayError(f"Sparse data was passed for {what} ({layout}), but dense data is needed: use x.to_dense()")
     if getattr(x, "is_nested", False):
-        raise ArrayError(f"{what}: expected an array, got a nested one; use torch.stack(x.unbind()) if its parts are of "
-                         "equal lengths")
+        raise ArrayError(f"{what}: expected an array, got a nested one; use torch.stack(x.unbind()) if its parts are "
+                         "equally long")
     if callable(getattr(x, "is_neg", None)) and x.is_neg():
         raise ArrayError(f"{what}: expected an array in memory, got a view that changes the sign; use x.resolve_neg()")
     if getattr(x, "requires_grad", False):
