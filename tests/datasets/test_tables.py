@@ -64,7 +64,8 @@ def test_the_option_in_the_error_is_the_remedy(case: str) -> None:
     ("a,b\n1,2,3\n", "2 names above lines of 3 numbers"), ("a,b\n1,2\n3\n", "line 3 has 1 cells, the first line 2"),
     ("a,b\n1,2\n3,x\n", r"line 3, column 2 \(b\): expected a number, got 'x'"),
     ("a,b\n1,2\n\n3,\n", r"line 4, column 2 \(b\): expected a number, got nothing"), ("", "it is empty"),
-    ('a,"b\n1,2\n', "unexpected end of data"),
+    ('a,"b\n1,2\n', "unexpected end of data"), ("1\n2\n\n4\n", "line 3 is empty, which in a single column may be"),
+    ("a\n\n4\n", "line 2 is empty"), ("\n1\n4\n", "line 1 is empty"),
 ])
 def test_tables_that_are_refused(text: str, words: str) -> None:
     with pytest.raises(InputError, match=f"not lines of numbers separated by commas: .*{words}"):
@@ -74,6 +75,11 @@ def test_tables_that_are_refused(text: str, words: str) -> None:
 @pytest.mark.parametrize("text", ["0,1,2\n", "5\n0\n", "1\n2\n", "3,5,9\n1,2,3\n"])
 def test_integers_that_are_examples(text: str) -> None:
     assert len(inputs.csv(text.encode())[0]) == text.count("\n")
+
+
+def test_empty_lines_that_can_be_nothing_else_are_left_out() -> None:
+    assert inputs.csv(b"1\n2\n\n \n")[0].tolist() == [[1.0], [2.0]]
+    assert inputs.csv(b"\n1.5,2\n\n3,4\n")[0].tolist() == [[1.5, 2.0], [3.0, 4.0]]
 
 
 def test_known_names_decide() -> None:

@@ -8,13 +8,10 @@ from __future__ import annotations
 import collections
 import itertools
 import json
-import re
 import shutil
 import sys
 import tempfile
-import traceback
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,57 +20,19 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # where this is run by itself
 
 import reference
-from odd_data import Features, OddData
+from answers import CALLS, FoundError, Refused, answer, confirm
+from command_calls import CommandCalls
+from conversion_calls import ConversionCalls
+from odd_data import Features
 
 import xpnet
 from xpnet import Ensemble, GridSearch, MLPClassifier, MLPRegressor, Network, Trainer
 
-PACKAGE = str(Path(xpnet.__file__).parent)
-FOREIGN = re.compile("has no attribute|NoneType|unsupported operand|not subscriptable|object is not|cannot unpack")
-ARITHMETIC = re.compile("encountered in|Mean of empty|Degrees of freedom|casting|[Oo]verflow")
-CALLS: collections.Counter[str] = collections.Counter()
-KINDS = ("train", "resume", "estimate", "sweep")
+#: What seeds stand for, in turn; commands take longest.
+KINDS = ("train", "resume", "estimate", "sweep", "convert") * 2 + ("command",)
 
 
-class FoundError(AssertionError):
-    """A call ended otherwise than it should."""
-
-
-class Refused(Exception):
-    """A call ended in an error of the package."""
-
-
-def answer(call: Callable[[], Any]) -> Any:
-    """Return what a call returns; raise ``Refused`` for an error of the package, and ``FoundError`` for another one."""
-    CALLS["calls"] += 1
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            found = call()
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1].filename
-            text = str(error)
-            if not where.startswith(PACKAGE) or FOREIGN.search(text) or "\n" in text or len(text) < 15:
-                raise FoundError(f"foreign error {type(error).__name__} from {where}: {text[:300]}") from error
-            raise Refused(text) from error
-    for warning in caught:
-        if ARITHMETIC.search(str(warning.message)):
-            raise FoundError(f"foreign warning: {warning.message} ({warning.filename}:{warning.lineno})")
-    return found
-
-
-def confirm(got: Any, expected: Any, tolerance: Any, what: str) -> None:
-    """Raise an error unless numbers are finite and as expected."""
-    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
-    if got.shape != expected.shape:
-        raise FoundError(f"{what}: shape {got.shape}, expected {expected.shape}")
-    if not np.isfinite(got).all():
-        raise FoundError(f"{what}: not finite: {got}")
-    if not (np.abs(got - expected) <= tolerance).all():
-        raise FoundError(f"{what}: off by {np.abs(got - expected).max():.3g}, allowed {np.max(tolerance):.3g}")
-
-
-class Calls(OddData):
+class Calls(ConversionCalls, CommandCalls):
     """A source of random calls, with a folder for files.
 
     Parameters
@@ -85,37 +44,9 @@ class Calls(OddData):
     """
 
     def __init__(self, seed: int, folder: Path) -> None:
-        super().__init__(seed)
-        self.folder = folder
+        super().__init__(seed, folder)
         self.size: Any = self.pick(3, np.int64(5), 100)
         self.limit: Any = self.pick(None, 1.0, np.float32(0.1))
-
-    def rounding(self, small: float) -> Callable[[np.ndarray], np.ndarray]:
-        """Return a function that changes numbers by a share of about ``small``."""
-        return lambda values: values * (1 + small * self.rng.choice([-1.0, 1.0], size=values.shape))
-
-    def expect(self, bad: str, call: Callable[[], Any]) -> Any:
-        """Make a call that has to be refused if something is bad."""
-        found = answer(call)
-        if bad not in ("", "maybe"):
-            raise FoundError(f"accepted although bad: {bad}")
-        return found
-
-    def outputs(self, network: Network, x: Features, what: str) -> None:
-        """Call a network, and compare."""
-        got = self.expect("maybe" if x.bad == "rows" else x.bad, lambda: network(x.given))
-        arrays = {name: np.asarray(a, np.float64) for name, a in network.arrays.items()}
-        layers = reference.describe(network.architecture)
-        with np.errstate(all="ignore"):
-            expected, _ = reference.forward(layers, arrays, x.values)
-            # What one rounding of each array, and of the input, changes: the outputs' condition.
-            small = float(np.finfo(next(iter(network.arrays.values())).dtype).eps)
-            moved = [reference.forward(layers, arrays, x.values, rounding=self.rounding(small))[0] for _ in range(4)]
-            spread = np.max([np.abs(m - expected).max(initial=0.0) for m in moved])
-        if not np.isfinite(expected).all() or np.abs(expected).max(initial=0.0) > 1e35:
-            return
-        size = np.abs(expected).max() if expected.size else 0.0
-        confirm(got, expected, 64 * (spread + small * size) + 1e-30, what)
 
     def train(self) -> None:
         """Train on the whole batch, and compare with the independent model; then predict, save, load, and resume."""

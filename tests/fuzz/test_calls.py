@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
+import command_calls
 import numpy as np
 import pytest
-from fuzz_calls import Calls, FoundError, Refused, answer, confirm, run
+from answers import FoundError, Refused, answer, confirm
+from fuzz_calls import KINDS, Calls, run
 
 import xpnet
 from xpnet.datasets import admission
+from xpnet.nn.formats import convert
 
 
 def test_calls_are_confirmed_or_refused(tmp_path: Path) -> None:
-    counts, failures = run(range(240), tmp_path)
+    counts, failures = run(range(180), tmp_path)
     assert not failures
-    for kind in ("train", "resume", "estimate", "sweep"):
+    for kind in KINDS:
         assert counts[f"{kind}: confirmed"] > 5
-        assert counts[f"{kind}: refused"] > 5
+        assert counts[f"{kind}: refused"] > 2
 
 
 def test_a_wrong_gradient_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,3 +63,34 @@ def test_wrong_numbers_are_seen() -> None:
     for got, words in (([1.1], "off by"), ([np.nan], "not finite"), ([1.0, 1.0], "shape")):
         with pytest.raises(FoundError, match=words):
             confirm(got, [1.0], 1e-8, "number")
+
+
+def test_a_wrong_conversion_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "hosted", lambda network: [
+        (layer, [np.asarray(network.arrays[name]) for name in names]) for layer, names in zip(
+            network.architecture.layers, network.architecture._names, strict=True)])
+    calls = [Calls(seed, tmp_path) for seed in range(40)]
+    found = [str(error) for error in map(failure, calls, ["convert"] * 40) if error]
+    assert any("a conversion changed" in text for text in found)
+
+
+@pytest.mark.parametrize(("ending", "words"), [
+    (lambda *_: 3, "exit status 3"), (lambda *_: print("oh", file=sys.stderr), "other lines"),
+    (lambda *_: 1 // 0, "ZeroDivisionError from")], ids=["status", "lines", "exception"])
+def test_a_command_that_ends_otherwise_is_found(
+    ending: Any, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_calls, "main", ending)
+    with pytest.raises(FoundError, match=words):
+        command_calls.command("train")
+
+
+def failure(calls: Calls, kind: str) -> FoundError | None:
+    """Return what a call found, if it did."""
+    try:
+        getattr(calls, kind)()
+    except FoundError as error:
+        return error
+    except Refused:
+        pass
+    return None

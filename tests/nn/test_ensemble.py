@@ -33,3 +33,14 @@ def test_members_are_single_networks() -> None:
         xpnet.Ensemble([made.network])
     members = xpnet.Ensemble([made.network.member(i) for i in range(2)])
     assert np.isclose(members.predict_proba(X).sum(axis=1), 1.0).all()
+
+
+def test_members_have_features_of_the_same_names() -> None:
+    made = []
+    for names in (list("abcdef"), list("fabcde"), None):
+        member = Trainer(mlp(6, [4], 3, feature_names=names), batch_size=20)
+        member.fit(X, Y, steps=1)
+        made.append(member.network)
+    with pytest.raises(ValueError, match=r"the same features in the same order, got .*train them on the same columns"):
+        xpnet.Ensemble(made)
+    assert xpnet.Ensemble([made[0], made[0], made[2]]).predict(X).shape == Y.shape

@@ -322,3 +322,12 @@ def test_arrays_of_two_devices_are_refused(device: Device) -> None:
         Network(architecture, arrays | {"b2": np.zeros(3)})
     assert device.name in str(caught.value)
     assert "b2 on cpu" in str(caught.value)
+
+
+def test_outputs_whose_sum_overflows_are_finite(device: Device) -> None:
+    arrays = {"W1": device.asarray([[3e38, 3e38]], "float32"), "b1": device.asarray([0.0, 0.0], "float32")}
+    network = Network(Sequential(1, [Linear(2)]), arrays)
+    found = to_numpy(network(device.asarray([[1.0]], "float32")))
+    assert found.tolist() == [[np.float32(3e38)] * 2]
+    with pytest.raises(ValueError, match=r"not finite for row\(s\) 1"):
+        network(device.asarray([[1.0], [2.0]], "float32"))

@@ -8,7 +8,7 @@ import json
 import math
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -28,6 +28,7 @@ from xpnet import (
     mlp,
 )
 from xpnet.backend import Device, to_numpy
+from xpnet.nn.measures import UndefinedMeasureWarning
 from xpnet.training.callbacks import CSV, BestWeights, EarlyStopping, TensorBoard
 from xpnet.training.lr_range import find_lr
 
@@ -510,10 +511,38 @@ def test_the_range_test_ends_when_the_loss_is_undone(points: int) -> None:
     assert found.plot().axes
 
 
-def test_a_loss_without_accuracy_suggests_no_range(device: Device) -> None:
+class Unmeasured(MeanSquaredError):
+    """Squared errors, beside which nothing is measured."""
+
+    measures: ClassVar[Any] = {}
+
+    def score(self, tally: Any, y: Any) -> dict[str, Any]:
+        return {}
+
+    def undefined(self, y: Any) -> dict[str, str]:
+        return {}
+
+
+@pytest.mark.parametrize("loss", [MeanSquaredError(), Unmeasured()], ids=["r2", "loss"])
+@pytest.mark.parametrize("validated", [False, True])
+def test_any_measure_suggests_a_range(device: Device, loss: Any, validated: bool) -> None:
     x, _ = blobs(device, 200)
-    found = find_lr(mlp(6, [16], 6), x, x, steps=20, batch_size=20, loss=MeanSquaredError())
-    with pytest.raises(ValueError, match="no accuracy to suggest a range by"):
+    found = find_lr(mlp(6, [16], 6), x, x, low=1e-4, high=1.0, steps=100, batch_size=20, loss=loss,
+                    validation=(x, x) if validated else None)
+    name = ("validation_" if validated else "train_") + ("loss" if isinstance(loss, Unmeasured) else "r2")
+    assert found.column == name
+    column, rates = found.history[name], found.history["lr"]
+    better = column > column[0] + 0.05 * abs(column[0]) if name.endswith("r2") else column < 0.95 * column[0]
+    assert found.eta_min <= rates[better].min() * 10
+    assert rates[0] <= found.eta_min < found.eta_max <= rates[-1]
+    assert len(found.plot().axes) == 1 + name.endswith("r2")
+
+
+def test_a_measure_that_is_not_defined_suggests_no_range() -> None:
+    x, _ = blobs(Device(), 60)
+    with pytest.warns(UndefinedMeasureWarning):
+        found = find_lr(mlp(6, [4], 1), x, x[:, 0] * 0, steps=20, batch_size=20, loss=MeanSquaredError())
+    with pytest.raises(ValueError, match="train_r2 is not defined, so there is nothing to suggest a range by"):
         _ = found.eta_min
     assert found.plot().axes
 

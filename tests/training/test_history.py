@@ -193,7 +193,7 @@ def ranged(accuracy: list[float], name: str = "train_accuracy") -> LRRange:
     """Return a range test over rates 1, 2, ... that measured these accuracies."""
     history = History()
     history.rows = [{"step": i, "lr": float(i + 1), "train_accuracy": 0.1, name: a} for i, a in enumerate(accuracy)]
-    return LRRange([1.0, 2.0], [3.0, 2.0], history)
+    return LRRange([1.0, 2.0], [3.0, 2.0], history, column=name)
 
 
 @pytest.mark.parametrize("name", ["train_accuracy", "validation_accuracy"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from xpnet import Adam, BestWeights, Checkpoints, EarlyStopping, Trainer, mlp, sweep
+from xpnet.datasets.admission import NotFiniteError
 from xpnet.estimators import MLPRegressor
 from xpnet.nn.losses import (
     LOSSES,
@@ -232,3 +233,37 @@ def test_a_loss_that_declares_no_measures_is_refused() -> None:
 
     with pytest.raises(TypeError, match=r"expected a loss, .* with its forward, encoder, measures"):
         Trainer(mlp(3, [4], 2), loss=Bare())  # type: ignore[arg-type]
+
+
+# Targets whose squares float32, or float64, does not hold ---------------------------------------------------------
+
+
+def test_r2_of_large_targets_is_right() -> None:
+    model = MLPRegressor((3,), max_iter=2, random_state=0, tol=1.0).fit(X.astype("float32"), TARGETS)
+    large = TARGETS * 1e25
+    expected = 1.0 - ((model.predict(X.astype("float32")) - large) ** 2).sum() / ((large - large.mean()) ** 2).sum()
+    assert model.score(X.astype("float32"), large) == pytest.approx(expected, rel=1e-12)
+    with pytest.warns(UndefinedMeasureWarning, match="the targets' squares are too large for float64"):
+        assert np.isnan(model.score(X.astype("float32"), TARGETS * 1e200))
+    for wrong in (TARGETS[:, None].repeat(2, axis=1), TARGETS[:, None].repeat(3, axis=1)):
+        with pytest.raises(ValueError, match=r"y: expected 1 output\(s\), as in fit, got [23]"):
+            model.score(X.astype("float32"), wrong)
+
+
+def test_a_loss_that_is_not_finite_is_an_error() -> None:
+    trainer = Trainer(mlp(3, [3], 1), loss=MeanSquaredError(), batch_size=50)
+    trainer.fit(X, TARGETS, steps=2)
+    with pytest.raises(NotFiniteError, match=r"the loss is inf: .* targets are too large for float32; rescale them"):
+        trainer.evaluate(X, TARGETS * 1e25)
+    assert np.isfinite(trainer.evaluate(X, TARGETS * 1e10)["r2"])
+
+
+@pytest.mark.parametrize("labels", [TARGETS.astype(str), TARGETS.astype(object)], ids=["text", "objects"])
+@pytest.mark.parametrize("part", ["training", "validation"])
+def test_a_sweep_checks_targets_before_it_measures_them(labels: Any, part: str) -> None:
+    def make(seed: int) -> Trainer:
+        return Trainer(mlp(3, [3], 1), loss=MeanSquaredError(), batch_size=50, seed=seed)
+
+    y, validation = (labels, None) if part == "training" else (TARGETS, (X, labels))
+    with pytest.raises(TypeError, match="targets: expected real numbers, got dtype"):
+        sweep(make, {"seed": [0, 1]}, X, y, steps=1, validation=validation)

@@ -33,6 +33,8 @@ def parse(
     * an example, if every cell is a number or a missing value, which then is an error, as in any other line;
     * an error, if it could be either: text beside numbers, or the numbers of columns (``0,1,2``).
 
+    Empty lines are left out, but between the numbers of a single column they are an error.
+
     Parameters
     ----------
     text : str
@@ -53,6 +55,10 @@ def parse(
     if not lines:
         raise CSVError("it is empty")
     first = _cells(lines[0][1])
+    empty = next((i for i, (number, _) in enumerate(lines, 1) if number != i), 0)
+    if len(first) == 1 and empty:
+        raise CSVError(f"line {empty} is empty, which in a single column may be a missing value: fill it in, or leave "
+                       "the line out")
     rest = [line for _, line in lines[1:]]
     named = header == "yes" or (header == "auto" and _is_header(first, rest, known))
     body = lines[named:]

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, Device, from_dlpack, namespace
+from ..backend import Array, Device, from_dlpack, namespace, to_numpy
 
 __all__ = ["ArrayError", "NotFiniteError", "admit", "check_finite", "feature_names"]
 
 _NUMBERS = 2**19  # checked at a time: each check waits for one answer from the device
 _REAL = ("bool", "integral", "real floating")
 _CUDA = (2, 3, 13)  # DLPack's numbers of CUDA, its pinned and its managed memory
-_PROBED: set[type] = set()
+_PROBED: set[tuple[type, str, str]] = set()
 
 
 class ArrayError(TypeError, ValueError):
@@ -95,6 +95,11 @@ def _check_library(x: Any, what: str) -> None:
         raise ArrayError(f"Sparse data was passed for {what}, but dense data is needed: use {what}.toarray()")
     if not layout.endswith("strided") and hasattr(x, "to_dense"):
         raise ArrayError(f"Sparse data was passed for {what} ({layout}), but dense data is needed: use x.to_dense()")
+    if getattr(x, "is_nested", False):
+        raise ArrayError(f"{what}: expected an array, got a nested one; use torch.stack(x.unbind()) if its parts are "
+                         "equally long")
+    if callable(getattr(x, "is_neg", None)) and x.is_neg():
+        raise ArrayError(f"{what}: expected an array in memory, got a view that changes the sign; use x.resolve_neg()")
     if getattr(x, "requires_grad", False):
         raise ArrayError(f"{what}: expected an array without gradients, got requires_grad=True; use x.detach()")
     if hasattr(x, "__dask_graph__"):
@@ -108,13 +113,18 @@ def _check_library(x: Any, what: str) -> None:
 
 def _as_array(x: Any, what: str, *, convert: bool) -> Array:
     """Return an array of any library as it is or as a view, and others through NumPy if ``convert``."""
-    known = isinstance(x, np.ndarray) or hasattr(x, "__array_namespace__") or hasattr(x, "__dlpack_device__")
+    if isinstance(x, np.ndarray):
+        return x
+    known = hasattr(x, "__array_namespace__") or hasattr(x, "__dlpack_device__")
+    if convert and hasattr(x, "__arrow_c_array__"):
+        known = False  # DLPack has no text, no missing values
     if not known and not convert:
         raise TypeError(f"{what}: expected an array, got {type(x).__name__}; wrap it in numpy.asarray(...)")
     try:
         if not known:
-            return np.asarray(x)
-        if type(x) in _PROBED:
+            return _converted(x, what)
+        kind = type(x), str(getattr(x, "dtype", "")), str(getattr(x, "device", ""))
+        if kind in _PROBED:
             return from_dlpack(x)
         if not hasattr(x, "__array_namespace__") and int(x.__dlpack_device__()[0]) in _CUDA:
             return from_dlpack(x)  # without CuPy, its own message is clearer
@@ -122,15 +132,49 @@ def _as_array(x: Any, what: str, *, convert: bool) -> Array:
         if not isinstance(found, np.ndarray):  # a library without the standard's functions, or with lazy values
             xp = namespace(found)
             xp.isdtype(found.dtype, _REAL)
-            bool(xp.all(found[:0, ...] == found[:0, ...]))
+            empty = found if found.ndim == 0 else found[:0, ...]
+            bool(xp.all(empty == empty))
+            to_numpy(empty)
             Device.of(found)
+    except ArrayError:
+        raise
     except Exception as error:  # of whichever library it is
-        kind = f"{type(x).__module__.partition('.')[0]}'s {type(x).__name__}"
+        name = f"{type(x).__module__.partition('.')[0]}'s {type(x).__name__}"
         raise ArrayError(f"{what}: expected an array of NumPy, CuPy, PyTorch, JAX or another library of the array API, "
-                         f"or lists of equal lengths, got {kind}, which cannot be read "
-                         f"({' '.join(str(error).split())[:200]}); use numpy.asarray(x)") from error
-    _PROBED.add(type(x))
+                         f"or lists of equal lengths, got {name}, which cannot be read "
+                         f"({' '.join(str(error).split())[:200]}); {_conversion(x)}") from error
+    _PROBED.add(kind)
     return found
+
+
+def _converted(x: Any, what: str) -> np.ndarray[Any, Any]:
+    """Return a list or a table as an array, having checked that NumPy leaves nothing out and makes nothing up."""
+    for dtype in np.ravel(np.asarray(getattr(x, "dtypes", ()), dtype=object)):  # Polars makes numbers of dates
+        if getattr(dtype, "is_temporal", bool)():
+            raise ArrayError(f"{what}: expected real numbers, got a column of {dtype}; {_remedy(np.dtype('M8[s]'))}")
+    items = list(x) if isinstance(x, Sequence) and not isinstance(x, str | bytes) else []
+    for item in items:
+        if not isinstance(item, numbers.Number | str):
+            _check_library(item, what)
+    array = np.asarray(x)
+    if array.dtype.kind in "US" and array.ndim == 1 and not all(isinstance(item, str | bytes) for item in items):
+        odd = next(item for item in items if not isinstance(item, str | bytes))
+        raise ArrayError(f"{what}: expected only text or only numbers, got {odd!r} beside text, which would become "
+                         f"text; convert it with str, or leave it out if it is missing")
+    return array
+
+
+def _conversion(x: Any) -> str:
+    """Say how to convert an array that cannot be read."""
+    if isinstance(x, Sequence):
+        return "make them equally long"
+    try:
+        kind = np.asarray(x).dtype.kind
+    except Exception:  # of whichever library it is
+        kind = "O"
+    if kind == "V":
+        return "use numpy.asarray(x).astype('float32')"
+    return "use numpy.asarray(x)" if kind in "biuf" else "convert it to a NumPy array of numbers, float32 for example"
 
 
 def _elements(x: np.ndarray[Any, Any], names: Sequence[str] | None) -> Iterator[tuple[Any, str]]:
@@ -158,7 +202,7 @@ def _numbers(x: np.ndarray[Any, Any], what: str, names: Sequence[str] | None) ->
                          f"{place}{why}; fill in what is missing, and convert the rest to numbers")
     try:
         return x.astype(np.float64)
-    except OverflowError as error:
+    except (OverflowError, ValueError) as error:  # a signaling NaN
         raise ArrayError(f"{what}: expected numbers that float64 holds ({error}); rescale them") from error
 
 
@@ -214,9 +258,9 @@ def check_finite(
         If one is NaN or infinite, or becomes so.
     """
     xp = namespace(x)
-    if not xp.isdtype(x.dtype, ("integral", "real floating")) or not math.prod(x.shape):
-        return
     floating = bool(xp.isdtype(x.dtype, "real floating"))
+    if not (floating or xp.isdtype(x.dtype, "integral")) or not math.prod(x.shape):
+        return
     info = xp.finfo(x.dtype) if floating else xp.iinfo(x.dtype)
     most = math.inf if dtype is None else float(xp.finfo(dtype).max)
     shift, factor = [float(xp.max(xp.abs(a))) for a in scaling] if scaling else (0.0, 1.0)
@@ -239,10 +283,10 @@ def check_finite(
                       "NaN and infinity, and fill them in or leave them out")
         if dtype is None:
             continue
-        exact = xp.astype(wide, xp.float64)
-        if scaling:
-            offset, scale = (xp.astype(a, xp.float64) for a in scaling)
-            with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):
+            exact = xp.astype(wide, xp.float64)  # of NumPy's long double, too
+            if scaling:
+                offset, scale = (xp.astype(a, xp.float64) for a in scaling)
                 exact = (exact - offset) * scale
         inside = xp.abs(exact) <= most
         kind, after = str(xp.finfo(dtype).dtype).rpartition(".")[2], " after standardisation" if scaling else ""

@@ -158,7 +158,7 @@ def features(estimator: Any, X: Any, *, reset: bool) -> Array:
     if not reset and k != estimator.n_features_in_:
         raise ValueError(f"X has {k} features, but {owner} is expecting {estimator.n_features_in_} features as input.")
     with Device.of(x).activate():
-        check_finite(x, "X")
+        check_finite(x, "X", dtype=namespace(x).float64)
     if reset:
         estimator.n_features_in_ = k
         vars(estimator).pop("feature_names_in_", None)
@@ -222,10 +222,9 @@ def targets(y: Any, owner: str, home: Device) -> Array:
     if y.ndim not in (1, 2) or not all(y.shape[1:]):
         raise ValueError(f"y should be a 1d array or a 2d array with a column for each output, got an array of shape "
                          f"{tuple(y.shape)} instead.")
-    y = home.asarray(y)
-    with home.activate():
-        check_finite(y, "y")
-    return y
+    with Device.of(y).activate():
+        check_finite(y, "y", dtype=namespace(y).float64)
+    return home.asarray(y)
 
 
 def given(y: Any, owner: str, *, real: bool = False) -> Array:

@@ -268,7 +268,9 @@ class MLPRegressor(MLP):
         home = Device.of(found)
         outputs, y = found if found.ndim == 2 else found[:, None], targets(y, type(self).__name__, home)
         same_length(outputs, y)
-        with home.activate():
+        if (given := y.shape[1] if y.ndim == 2 else 1) != outputs.shape[1]:
+            raise ValueError(f"y: expected {outputs.shape[1]} output(s), as in fit, got {given}")
+        with home.activate(), home.ignore_overflow():
             return float(to_numpy(self._loss.score(self._loss.tally(outputs, y), y)["r2"]))
 
     @classmethod

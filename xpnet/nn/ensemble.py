@@ -38,6 +38,11 @@ class Ensemble:
         if len(shapes) > 1 or any(n.models for n in self.networks):
             raise ValueError(f"Ensemble: expected single networks of equal numbers of features and classes, got "
                              f"{', '.join(map(repr, self.networks))[:300]}; take one of several with network.member(i)")
+        names = {n.architecture.feature_names for n in self.networks if n.architecture.feature_names}
+        if len(names) > 1:
+            first, other, *_ = names
+            raise ValueError("Ensemble: expected networks of the same features in the same order, got "
+                             f"{', '.join(first)[:120]} and {', '.join(other)[:120]}; train them on the same columns")
         check_same_device(**{f"network {i}": n.arrays[n.architecture.parameters[0]]
                              for i, n in enumerate(self.networks)})
 

@@ -13,6 +13,7 @@ the reason: what ranks networks by it then refuses to begin.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -266,9 +267,10 @@ class MeanSquaredError:
         return lambda y: xp.reshape(xp.astype(y, getattr(xp, dtype), copy=False), (y.shape[0], outputs))
 
     def tally(self, outputs: Array, y: Array) -> Array:
-        """Return each output's sum of squared differences (..., k)."""
+        """Return each output's sum of squared differences (..., k), in float64: float32 has no square of 1e20."""
         xp = namespace(outputs)
-        off = outputs - xp.reshape(xp.astype(y, outputs.dtype, copy=False), (y.shape[0], outputs.shape[-1]))
+        wide, exact = (xp.astype(a, xp.float64, copy=False) for a in (outputs, y))
+        off = wide - xp.reshape(exact, (y.shape[0], outputs.shape[-1]))
         return xp.sum(off * off, axis=-2)
 
     def undefined(self, y: Array) -> dict[str, str]:
@@ -286,15 +288,19 @@ class MeanSquaredError:
         """
         if y.shape[0] < 2:
             return {"r2": "one target has no variance"}
-        if not bool(namespace(y).any(self._squares(y) <= 0.0)):  # NaN is for whoever checks the targets
+        xp, squares = namespace(y), self._squares(y)
+        if bool(xp.any(squares == math.inf)):
+            return {"r2": "the targets' squares are too large for float64"}
+        if not bool(xp.any(squares <= 0.0)):  # NaN is for whoever checks the targets
             return {}
         return {"r2": f"the {y.shape[0]} targets are all alike" + (" in an output" if y.ndim > 1 else "")}
 
     def _squares(self, y: Array) -> Array:
-        """Return the sum of the squared differences of targets (n, ...) and their mean, 0 if they do not vary."""
+        """Return the sum of the squared differences of targets (n, ...) and their mean: 0 if they do not vary."""
         xp = namespace(y)
         wide = xp.astype(y, xp.float64)
-        total = xp.sum((wide - xp.mean(wide, axis=0)) ** 2, axis=0)
+        with Device.of(y).ignore_overflow():
+            total = xp.sum((wide - xp.mean(wide, axis=0)) ** 2, axis=0)
         # The mean of targets that are alike may be rounded, and theirs is a total then.
         return xp.where(xp.any(y != y[:1, ...], axis=0), total, 0.0)
 
@@ -302,7 +308,8 @@ class MeanSquaredError:
         """Return ``r2``."""
         warn_undefined(self, y)
         xp, total = namespace(y), self._squares(namespace(y).reshape(y, (y.shape[0], tally.shape[-1])))
-        left = xp.where(total > 0.0, xp.astype(tally, xp.float64) / xp.where(total > 0.0, total, 1.0), xp.nan)
+        defined = (total > 0.0) & (total < math.inf)
+        left = xp.where(defined, xp.astype(tally, xp.float64) / xp.where(defined, total, 1.0), xp.nan)
         return {"r2": xp.mean(1.0 - left, axis=-1)}
 
 

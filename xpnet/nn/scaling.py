@@ -19,9 +19,10 @@ def rounds_away(offset: Array, scale: Array, dtype: Any) -> bool:
     """Return whether rounding both to ``dtype`` changes ``(x - offset) * scale`` by more than the tolerance."""
     xp = namespace(offset)
     with Device.of(offset).ignore_overflow():  # a scale may be inf in another dtype
-        near, factor = (xp.astype(xp.astype(a, dtype), a.dtype) for a in (offset, scale))
-    off = xp.abs(offset - near) * xp.abs(scale) > TOLERANCE
-    return bool(xp.any(off | ~(xp.abs(scale - factor) <= TOLERANCE * xp.abs(scale))))
+        near, factor = xp.astype(offset, dtype), xp.astype(scale, dtype)
+        size = xp.abs(scale)
+        kept = (xp.abs(scale - factor) <= TOLERANCE * size) & ~(xp.abs(offset - near) * size > TOLERANCE)
+        return not bool(xp.all(kept))
 
 
 def working_scaling(x: Array, offset: Array, scale: Array, dtype: Any) -> tuple[Array, Array]:
@@ -47,10 +48,13 @@ def working_scaling(x: Array, offset: Array, scale: Array, dtype: Any) -> tuple[
     xp = namespace(offset)
     if offset.dtype == dtype:
         return offset, scale
-    small = xp.isdtype(x.dtype, "bool") or (xp.isdtype(x.dtype, "integral") and xp.iinfo(x.dtype).bits == 8)
-    if small or (represents_exactly(xp.empty(0, dtype=dtype), x) and not rounds_away(offset, scale, dtype)):
-        return xp.astype(offset, dtype), xp.astype(scale, dtype)
-    return offset, scale
+    if x.dtype == dtype:
+        single = not rounds_away(offset, scale, dtype)
+    elif xp.isdtype(x.dtype, "bool") or (xp.isdtype(x.dtype, "integral") and xp.iinfo(x.dtype).bits == 8):
+        single = True
+    else:
+        single = represents_exactly(xp.empty(0, dtype=dtype), x) and not rounds_away(offset, scale, dtype)
+    return (xp.astype(offset, dtype), xp.astype(scale, dtype)) if single else (offset, scale)
 
 
 def compared_dtype(name: str, saved: Array, inputs: Collection[str], dtype: str) -> str:

@@ -136,19 +136,23 @@ def lr_range(
     *,
     bounds: tuple[float, float] | None = None,
     title: str = "",
+    measure: str = "accuracy",
+    share: bool = True,
 ) -> Figure:
-    """Draw a learning-rate range test: loss and, beneath, accuracy against the rate, with the suggested bounds.
+    """Draw a learning-rate range test: loss and, beneath, a measure against the rate, with the suggested bounds.
 
     Parameters
     ----------
     rates, losses, smoothed : array_like of shape (n,)
         The rate of each update, the minibatch's loss, and that smoothed.
     columns : mapping from name to array_like of shape (m,), optional
-        What was measured on the way: ``lr`` and ``train_accuracy`` or ``validation_accuracy``, in [0, 1].
+        What was measured on the way: ``lr`` and ``train_accuracy`` or ``validation_accuracy``, or another measure.
     bounds : (eta_min, eta_max), optional
         The suggested bounds of a cyclical rate.
     title : str, optional
         The title of the figure.
+    measure, share : str and bool, optional
+        The measure's name, without the split, and whether it is a share of the whole, drawn in percent.
 
     Returns
     -------
@@ -167,24 +171,26 @@ def lr_range(
             f"{smooth.shape}: give one of each for each update"
         )
     measured = {name: _floats(column) for name, column in (columns or {}).items()}
-    drawn = [name for name in ("train_accuracy", "validation_accuracy") if name in measured and "lr" in measured]
+    drawn = [name for name in (f"train_{measure}", f"validation_{measure}")
+             if measure != "loss" and name in measured and "lr" in measured]
     figure = new_figure((6.6, 5.6 if drawn else 3.8), title)
     grid = figure.subplots(2 if drawn else 1, 1, sharex=True, squeeze=False, height_ratios=[3, 2][: 1 + bool(drawn)])
-    loss, accuracy = grid[0, 0], grid[-1, 0]
+    loss, beneath = grid[0, 0], grid[-1, 0]
     loss.plot(x, y, color=_COLOURS[0], alpha=0.3, linewidth=0.9, label="minibatch")
     loss.plot(x, smooth, color=_COLOURS[0], linewidth=1.9, label="running median")
     low, high = float(smooth.min()), float(smooth[: max(1, x.size // 20)].max())
     loss.set_ylim(low - 0.15 * (high - low) - 0.02, high + 0.5 * (high - low) + 0.02)
-    loss.set_ylabel("loss (nats)")
+    loss.set_ylabel("loss (nats)" if share else "loss")
     for i, name in enumerate(drawn):
-        label = ("training" if name.startswith("train") else "validation") + " accuracy"
-        accuracy.plot(measured["lr"], measured[name], color=_COLOURS[i], linestyle=_DASHES[i], marker=".",
-                      markersize=4, label=label)
+        label = ("training" if name.startswith("train") else "validation") + f" {measure}"
+        beneath.plot(measured["lr"], measured[name], color=_COLOURS[i], linestyle=_DASHES[i], marker=".",
+                     markersize=4, label=label)
     if drawn:
-        _percent(accuracy)
-        accuracy.set_ylabel("accuracy")
+        if share:
+            _percent(beneath)
+        beneath.set_ylabel(measure)
     exponential = x.min() > 0 and 4 * np.median(x) < x.min() + x.max()
-    for axes in {id(axes): axes for axes in (loss, accuracy)}.values():
+    for axes in {id(axes): axes for axes in (loss, beneath)}.values():
         if exponential:
             axes.set_xscale("log")
         if bounds:
@@ -194,7 +200,7 @@ def lr_range(
                 axes.axvline(bound, color=_COLOURS[2], linewidth=1.2, linestyle=_DASHES[1])
         tidy(axes)
         axes.legend(loc="best")
-    accuracy.set_xlabel("learning rate")
+    beneath.set_xlabel("learning rate")
     return figure
 
 

@@ -117,7 +117,7 @@ def sweep(
     fit = {"evaluate_every": count("evaluate_every", evaluate_every),
            "train_sample": count("train_sample", train_sample)}
     order = count("order_seed", trainers[0].order_seed if order_seed is None else order_seed, low=0) or 0
-    data = checked_data(x, y, validation)
+    data = checked_data(x, y, validation, trainers[0])
     rungs = rungs_of(trainers, data.y.shape[0], steps, epochs, halve_at)
     measures = measures_of(trainers, chosen, validated=validation is not None)
     score = score or measures[-1]

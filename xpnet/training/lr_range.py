@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..backend import Array
+from ..nn.measures import Measure
 from ..nn.per_model import integer, number
 from ..nn.sequential import Sequential
 from .callbacks import Callback
-from .history import History
+from .history import History, measured
 from .trainer import DivergenceError, Trainer
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class LRRange:
 
     Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.3: the lower bound is the
     rate at which the accuracy begins to rise, the upper one that at which it slows, becomes ragged, or falls. Here
-    they are the rates at which a tenth and nine tenths of its rise are done, the accuracy (validation, where it was
-    measured, else training) being smoothed by a running median of 5.
+    they are the rates at which a tenth and nine tenths of its rise are done. Instead of the accuracy it may be any
+    measure of the loss, such as r2, and the loss itself if it has none; they are smoothed by a running median of 5.
 
     Parameters
     ----------
@@ -39,16 +40,22 @@ class LRRange:
         Rows measured on the way.
     diverged : bool
         Whether the loss became infinite or NaN at the end.
+    column : str
+        The column of the history that suggests the bounds: on the validation data if there are some.
+    measure : Measure
+        Whether more of it is better.
     """
 
     rates: Sequence[float]
     losses: Sequence[float]
     history: History
     diverged: bool = False
+    column: str = "train_accuracy"
+    measure: Measure = Measure(more_is_better=True, share=True)  # noqa: RUF009
 
     @property
     def eta_min(self) -> float:
-        """The rate at which the accuracy begins to rise: a lower bound for a cyclical rate."""
+        """The rate at which the network begins to become better: a lower bound for a cyclical rate."""
         return self._bounds[0]
 
     @property
@@ -59,16 +66,21 @@ class LRRange:
     @functools.cached_property
     def _bounds(self) -> tuple[float, float]:
         columns = self.history.columns
-        if "train_accuracy" not in columns:
-            raise ValueError("there is no accuracy to suggest a range by: choose one by the losses")
-        accuracy = columns.get("validation_accuracy", columns["train_accuracy"]).tolist()
-        smoothed, rates = running_median(accuracy, 2), columns["lr"].tolist()
-        peak = smoothed.index(max(smoothed))
+        found, rates = columns[self.column], columns["lr"].tolist()
+        name = self.column.partition("_")[2]
+        if not all(map(math.isfinite, found.tolist()[:1])):
+            raise ValueError(f"{self.column} is not defined, so there is nothing to suggest a range by: choose one by "
+                             "the losses")
+        smoothed = running_median((found if self.measure.more_is_better else -found).tolist(), 2)
+        peak = max(range(len(smoothed)), key=lambda i: smoothed[i] if math.isfinite(smoothed[i]) else -math.inf)
         lowest = min(smoothed[: peak + 1])
-        if smoothed[peak] - lowest < 0.05:
+        least = 0.05 * (1.0 if self.measure.share else max(map(abs, smoothed[: peak + 1])))
+        if smoothed[peak] - lowest < least:
+            by = "by 5 points" if self.measure.share else "by a twentieth"
             raise ValueError(
-                f"the accuracy did not rise by 5 points between the rates {rates[0]:.3g} and {rates[-1]:.3g}, so "
-                "there is no range to suggest; raise high= or steps=, lower low=, or look at the initial weights"
+                f"the {name} did not {'rise' if self.measure.more_is_better else 'fall'} {by} between the rates "
+                f"{rates[0]:.3g} and {rates[-1]:.3g}, so there is no range to suggest; raise high= or steps=, lower "
+                "low=, or look at the initial weights"
             )
         tenth = (smoothed[peak] - lowest) / 10
         begins = max(i for i in range(peak + 1) if smoothed[i] <= lowest + tenth)
@@ -76,7 +88,7 @@ class LRRange:
         return rates[begins], rates[slows]
 
     def plot(self, *, title: str = "") -> Figure:
-        """Draw the loss and, beneath, the accuracy against the rate, with the suggested bounds.
+        """Draw the loss and, beneath, the measure against the rate, with the suggested bounds.
 
         Parameters
         ----------
@@ -95,7 +107,8 @@ class LRRange:
         except ValueError:  # the picture then shows why
             bounds = None
         smoothed = running_median(self.losses, len(self.losses) // 40)
-        return lr_range(self.rates, self.losses, smoothed, self.history.columns, bounds=bounds, title=title)
+        return lr_range(self.rates, self.losses, smoothed, self.history.columns, bounds=bounds, title=title,
+                        measure=self.column.partition("_")[2], share=self.measure.share)
 
 
 def running_median(values: Sequence[float], reach: int) -> list[float]:
@@ -135,8 +148,8 @@ def find_lr(
         The network's layers; nothing that was trained is touched.
     x : array of shape (n, features)
         Features, as ``Trainer.fit`` takes them.
-    y : array of int, shape (n,)
-        Class indices.
+    y : array of shape (n,) or (n, outputs)
+        Class indices, or what another loss takes.
     low, high : float
         The rates of the first and the last update.
     steps : int
@@ -146,7 +159,7 @@ def find_lr(
     validation : tuple of arrays, optional
         Features and labels to measure the accuracy on as well.
     points : int
-        Measure losses and accuracies so many times.
+        Measure the loss and what it measures beside so many times.
     train_sample : int
         Measure them on the first so many training examples.
     **options
@@ -191,4 +204,7 @@ def find_lr(
         diverged = True
     losses = trainer.history.batch_loss
     end = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
-    return LRRange([rate(t) for t in range(end)], losses[:end], trainer.history, diverged)
+    known = {name: how for name, how in measured(trainer.loss, validated=validation is not None).items()
+             if not name.endswith("_cost")}
+    column = [*known][-1]
+    return LRRange([rate(t) for t in range(end)], losses[:end], trainer.history, diverged, column, known[column])

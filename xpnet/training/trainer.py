@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..backend import Array, Device, check_same_device
-from ..datasets.admission import admit, check_finite
+from ..datasets.admission import NotFiniteError, admit, check_finite
 from ..nn.examples import check_examples
 from ..nn.losses import Loss, SoftmaxCrossEntropy
 from ..nn.per_model import describe, hosted, is_array, signature, stack
@@ -320,10 +321,21 @@ class Trainer(Run):
         -------
         dict
             Values are floats; arrays (models,) with several models.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If features and labels do not fit the network or each other.
+        NotFiniteError
+            If the loss of a single network is not finite; it is a ValueError.
         """
         x, y = self._checked(x, y, self.network.device)
-        with self.network.device.ignore_overflow():  # a loss that is not finite says so itself
-            return evaluate(self.learner, x, y, self.models)
+        with self.network.device.ignore_overflow():
+            found = evaluate(self.learner, x, y, self.models)
+        if not self.models and not math.isfinite(found["loss"]):
+            raise NotFiniteError(f"the loss is {found['loss']}: the network's outputs or the targets are too large for "
+                                 f"{self.dtype}; rescale them, or train again at a lower rate")
+        return found
 
     def _checked(self, x: Array, y: Array, device: Device, what: str = "") -> tuple[Array, Array]:
         scaling = self.learner.scaling if self.arrays and self.network.device == device else None
