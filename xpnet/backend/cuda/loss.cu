@@ -35,7 +35,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) loss(Loss p, T* value) {
         T* dz = p.dz + m * p.z_model + i * p.z_row;
         T each = 0;
 #if SOFTMAX
-        T largest = -T(INFINITY), total = 0;
+        T largest = !k ? T(0) : bias ? z[0] + bias[0] : z[0], total = 0;
         for (int j = threadIdx.x; j < k; j += lanes) {
             T x = bias ? z[j] + bias[j] : z[j];
             largest = x > largest ? x : largest;

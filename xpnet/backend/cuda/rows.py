@@ -50,8 +50,10 @@ class GatheredRows:
         scaling = scaling and tuple(xp.asarray(a, dtype=inside) for a in scaling)
         types = {"T": dtype, "X": x.dtype, "LABEL": labels.dtype, "S": inside, "INDEX": "int64"}
         self._kind, text = declare("Rows", _FIELDS)
-        macros = {"PER_BLOCK": PER_BLOCK, "SCALES": int(scaling is not None), "ONE_HOT": int(one_hot)}
-        prelude = ("#include <cuda_fp16.h>\n" if "float16" in map(str, types.values()) else "") + "".join(
+        half = "float16" in map(str, types.values())
+        macros = {"PER_BLOCK": PER_BLOCK, "SCALES": int(scaling is not None), "ONE_HOT": int(one_hot),
+                  "HALF": int(half)}
+        prelude = ("#include <cuda_fp16.h>\n" if half else "") + "".join(
             [f"typedef {c_name(kind)} {name};\n" for name, kind in types.items()]
             + [f"#define {name} {value}\n" for name, value in macros.items()])
         self._kernels = Kernels("rows.cu", prelude + text)
