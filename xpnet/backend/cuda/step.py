@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..arrays import Array
 from .columns import Columns, Trained, between_models
 from .launch import Kernels, Launch, Matrix, c_name, declare, pointer, product
+from .rows import GatheredRows
 from .update import Flat, Rule, rate_arguments
 
 __all__ = ["LOSSES", "Dense", "FusedStep"]
@@ -33,7 +34,7 @@ class _Plan(NamedTuple):
     x: Array
     targets: Array
     launches: list[tuple[Any, tuple[Any, ...]]]
-    noise: list[tuple[Any, str]]
+    noise: list[tuple[Any, str, int]]  # the arguments' fields that take draws, and the width
     kept: list[Any]
 
 
@@ -71,40 +72,59 @@ class FusedStep:
         self._plans: dict[tuple[int, int], _Plan] = {}
         self._rate = rate_arguments()
         self._value = ctypes.c_void_p()
+        self._kind: Any = self._cupy.dtype(dtype)
         self._losses: Array = None
         self._left: list[tuple[Array, int]] = []  # of these, what no update has taken, with addresses
 
-    def buffers(self, n: int) -> tuple[Array, Array]:
-        """Return the arrays of features (n, features) and targets (n, outputs) that an update of ``n`` rows reads."""
-        plan = self._plan(n)
-        return plan.x, plan.targets
+    def loader(
+        self, x: Array, labels: Array, scaling: tuple[Array, Array] | None = None, only: Array | None = None
+    ) -> Callable[[Array], tuple[Array, Array]]:
+        """Return what loads a batch by its examples' indices (int64): features and targets, valid until the next.
+
+        Parameters
+        ----------
+        x, labels, scaling, only
+            As ``GatheredRows`` has them.
+        """
+        rows = GatheredRows(x, labels, self._outputs, self._dtype, one_hot=self._loss == "softmax", scaling=scaling,
+                            only=only)
+
+        def load(chosen: Array) -> tuple[Array, Array]:
+            plan = self._plan(chosen.shape[0])
+            rows.take(chosen, plan.x, plan.targets)
+            return plan.x, plan.targets
+
+        return load
 
     def __call__(self, x: Array, targets: Array, lr: Any, noise: Sequence[Array], step: int) -> Array:
         """Make update ``step`` and return the loss (*models) of the batch before it.
 
         Parameters
         ----------
-        x, targets : array
-            The batch, copied where they are not those of ``buffers``.
+        x, targets : array of shape (n, features), (n, outputs)
+            The batch, copied unless it is what ``loader`` loaded.
         lr : float or array of shape (models, 1)
             The learning rate.
         noise : sequence of array
-            Uniform draws (n, k) for each noisy function, in the dtype of all arrays.
+            Uniform draws of shape (n, k), or broadcasting to it, for each noisy function.
         step : int
             Updates made before.
         """
-        plan = self._plan(x.shape[0])
+        n = x.shape[0]
+        plan = self._plan(n)
         if x is not plan.x:
             plan.x[...] = x
         if targets is not plan.targets:
             plan.targets[...] = targets
-        for (argument, field), draws in zip(plan.noise, noise, strict=True):
-            setattr(argument, field, draws.data.ptr)
+        draws = [self._as(u, (n, width)) for u, (_, _, width) in zip(noise, plan.noise, strict=True)]
+        for u, (argument, field, _) in zip(draws, plan.noise, strict=True):
+            setattr(argument, field, u.data.ptr)
         rate = self._rate
         rate["step"].value = step
-        if isinstance(lr, float):
+        if isinstance(lr, float | int):
             rate["rate"].value, rate["rates"].value = lr, None
         else:
+            lr = self._as(lr, (self._count, 1))
             rate["rates"].value = lr.data.ptr
         if not self._left:
             losses = self._losses = self._cupy.empty((AHEAD, *self._models), self._dtype)
@@ -113,6 +133,12 @@ class FusedStep:
         for function, arguments in plan.launches:
             function(*arguments)
         return loss
+
+    def _as(self, a: Array, shape: tuple[int, ...]) -> Array:
+        """Return an array as kernels read it: of this shape and dtype, in one piece."""
+        if a.shape == shape and a.dtype == self._kind and a.flags.c_contiguous:
+            return a
+        return self._cupy.ascontiguousarray(self._cupy.broadcast_to(self._cupy.asarray(a, self._dtype), shape))
 
     def _plan(self, n: int) -> _Plan:
         key = n, self._cupy.cuda.get_current_stream().ptr
@@ -137,7 +163,7 @@ class FusedStep:
             return Matrix(address, n, k, k, n * k if count > 1 else 0, count)
 
         x, targets = (self._cupy.zeros((n, k), dtype) for k in (self._features, self._outputs))
-        noise: list[tuple[Any, str]] = []
+        noise: list[tuple[Any, str, int]] = []
         last = self._stages[-1]
         # The loss adds the last product's bias.
         head = last if isinstance(last, Columns) and last.norm is None and not last.chain else None
@@ -157,7 +183,7 @@ class FusedStep:
                 at = room(stage.features, before if before.models == count else None)
                 made = stage.launches(dtype, before, at, count, self._rate["step"])
                 launches.append(made.forward)
-                noise += [(made.argument, field) for field in made.noise]
+                noise += [(made.argument, field, stage.features) for field in made.noise]
                 kept += made.kept
                 backs.append((before, made))
         d = room(self._outputs, at)
