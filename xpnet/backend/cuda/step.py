@@ -128,7 +128,8 @@ class FusedStep:
             rate["rates"].value = lr.data.ptr
         if not self._left:
             losses = self._losses = self._cupy.empty((AHEAD, *self._models), self._dtype)
-            self._left = [(losses[i, ...], losses.data.ptr + i * losses.strides[0]) for i in range(AHEAD)]
+            address, stride = losses.data.ptr, losses.strides[0]
+            self._left = [(losses[i], address + i * stride) for i in range(AHEAD)]
         loss, self._value.value = self._left.pop()
         for function, arguments in plan.launches:
             function(*arguments)

@@ -1,0 +1,131 @@
+"""Fused kernels against the layers', losses' and optimizers' own code on NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_close, assert_same
+
+import xpnet
+from xpnet.backend import Device, to_numpy
+from xpnet.nn.layers import BatchNorm, Dropout, LeakyReLU, Linear, ReLU, Tanh
+from xpnet.nn.scaling import working_scaling
+from xpnet.training.rows import Rows
+from xpnet.training.step import Learner
+
+pytestmark = pytest.mark.backends("cupy")
+
+PLAIN = xpnet.mlp(13, [9, 5], 4)
+NORMED = xpnet.mlp(13, [9, 5], 4, batch_norm=True)
+DROPPED = xpnet.mlp(13, [9, 33], 3, batch_norm=True, dropout=[0.3, 0.2])
+#: Every layer, in an order that no network would have.
+ODD = xpnet.Sequential(7, [
+    BatchNorm(), Linear(5), Tanh(), BatchNorm(), LeakyReLU(0.1), Dropout(0.2), Linear(6), ReLU(), Dropout(0.4),
+    Linear(3), Tanh()])
+#: Network, optimizer, l2, the gradient's largest norm, models, examples.
+CASES: dict[str, tuple[xpnet.Sequential, Any, Any, Any, int, int]] = {
+    "descent": (NORMED, xpnet.SGD(), 0.0, None, 0, 10),
+    "momentum, penalty": (PLAIN, xpnet.SGD(0.9), 0.01, None, 0, 37),
+    "nesterov, clipped": (PLAIN, xpnet.SGD(0.9, nesterov=True), 0.01, 0.5, 0, 37),
+    "any order, Adam": (ODD, xpnet.Adam(), 0.01, None, 0, 33),
+    "models": (NORMED, xpnet.SGD([0.9, 0.5, 0.1]), [0.0, 0.1, 0.2], [0.1, 1.0, 5.0], 3, 10),
+    "models, dropout, AdamW": (DROPPED, xpnet.AdamW(weight_decay=[0.1, 0.2]), 0.0, None, 2, 10),
+    "models, any order": (ODD, xpnet.Adam(beta1=[0.9, 0.8]), 0.01, None, 2, 33),
+    "models, no hidden layer": (xpnet.mlp(5, [], 40), xpnet.SGD(), 0.01, None, 3, 70),
+}
+
+
+def learner(device: Device, case: str, dtype: str) -> Learner:
+    """Return a network with arrays away from their neutral initial values."""
+    network, optimizer, l2, limit, models, _ = CASES[case]
+    loss = xpnet.MeanSquaredError() if network is ODD else xpnet.SoftmaxCrossEntropy()
+    made = Learner(network, optimizer, loss, l2, models=(models,) if models else (), clip_norm=limit, device=device,
+                   seed=list(range(models)) if models else 0, dtype=dtype)
+    rng = np.random.default_rng(3)
+    for array in made.arrays.values():
+        array[...] = array + device.asarray(rng.uniform(0.1, 0.3, array.shape), dtype)
+    return made
+
+
+def updates(made: Learner, device: Device, case: str, dtype: str, count: int = 3) -> dict[str, Any]:
+    """Make updates of random batches, and return all that they leave."""
+    network, _, _, _, models, n = CASES[case]
+    rng, losses = np.random.default_rng(5), []
+    for step in range(count):
+        x = device.asarray(rng.normal(size=(n, network.in_features)), dtype)
+        logits = rng.normal(size=(n, network.out_features))
+        targets = device.asarray(np.exp(logits) / np.sum(np.exp(logits), axis=1, keepdims=True), dtype)
+        lr: Any = device.asarray([[0.1], [0.02], [0.0]][:models], dtype) if models else 0.05
+        noise = {name: device.asarray(rng.uniform(size=shape), dtype)
+                 for name, shape in network.noise_shapes(n).items()}
+        losses.append(to_numpy(made.update(x, targets, lr, noise, step)))
+    return {"losses": np.asarray(losses), **{name: to_numpy(a) for name, a in made.state().items()}}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
+@pytest.mark.parametrize("case", CASES)
+def test_an_update_is_that_of_the_layers_on_numpy(device: Device, case: str, dtype: str, tolerance: float) -> None:
+    there, here = learner(device, case, dtype), learner(Device(), case, dtype)
+    assert there.fused
+    assert not here.fused
+    got, expected = updates(there, device, case, dtype), updates(here, Device(), case, dtype)
+    for name, value in expected.items():
+        assert_close(got[name], value, tolerance, name)
+    assert_same(updates(learner(device, case, dtype), device, case, dtype), got)
+
+
+def test_what_is_not_finite_stays_in_its_model(device: Device) -> None:
+    def states(where: Device, *values: float) -> dict[str, Any]:
+        made = learner(where, "models", "float64")
+        for model, value in enumerate(values):
+            made.arrays["W2"][model, 1, 2] = value
+        with where.ignore_overflow():
+            return updates(made, where, "models", "float64", 1)
+
+    calm, got = states(device), states(device, np.inf, np.nan)
+    for name, value in states(Device(), np.inf, np.nan).items():
+        np.testing.assert_array_equal(np.isfinite(got[name]), np.isfinite(value), name)
+        last = (..., 2) if name == "losses" else 2
+        assert_same(got[name][last], calm[name][last], name)
+    assert not np.isfinite(got["losses"][0, :2]).any()
+    assert np.isfinite(calm["losses"]).all()
+
+
+def gathered(device: Device, x: Any, scaling: Any, rows: Sequence[int], labels: Any, only: Any = None) -> Any:
+    """Return a batch in float32 and its targets as one launch makes them."""
+    from xpnet.backend.cuda.rows import GatheredRows
+
+    with device.activate():
+        out, targets = device.empty((len(rows), x.shape[1]), "float32"), device.empty((len(rows), 4), "float32")
+        one_hot = labels.ndim == 1
+        GatheredRows(device.asarray(x), device.asarray(labels), 4, "float32", one_hot=one_hot, only=only,
+                     scaling=scaling and tuple(map(device.asarray, scaling))).take(
+            device.asarray(rows, "int64"), out, targets)
+        return to_numpy(out), to_numpy(targets)
+
+
+@pytest.mark.parametrize("offset", [3.0, 1e6])
+@pytest.mark.parametrize("dtype", ["uint8", "bool", "int32", "float16", "float32", "float64"])
+def test_rows_are_gathered_converted_and_standardised(device: Device, dtype: str, offset: float) -> None:
+    rng, rows = np.random.default_rng(1), [5, 0, 7, 7]
+    x = (rng.normal(size=(8, 1100)) * 40.0 + 50.0).astype(dtype)
+    labels = rng.integers(0, 4, 8)
+    scaling = working_scaling(x, np.full(1100, offset) + rng.normal(size=1100), rng.uniform(0.5, 2.0, 1100),
+                              np.dtype("float32"))
+    expected = Rows(x, 4, Device(), "float32", scaling).take(np.asarray(rows))
+    got, targets = gathered(device, x, scaling, rows, labels)
+    assert_close(got, expected, 2e-7)
+    assert_same(targets, np.eye(4, dtype="float32")[labels[rows]])
+    plain, targets = gathered(device, x, None, rows, rng.normal(size=(8, 4)).astype("float64"))
+    assert_same(plain, x[rows].astype("float32"))
+    assert targets.std() > 0.1
+
+
+def test_rows_by_way_of_other_indices(device: Device) -> None:
+    x, only = np.arange(12.0).reshape(6, 2), [4, 0, 3]
+    got, targets = gathered(device, np.asfortranarray(x), None, [2, 0], np.asarray([1, 2, 3]), device.asarray(only))
+    assert_same(got, x[[3, 4]].astype("float32"))
+    assert_same(targets, np.eye(4, dtype="float32")[[3, 1]])
