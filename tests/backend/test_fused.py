@@ -69,7 +69,7 @@ def updates(made: Learner, device: Device, case: str, dtype: str, count: int = 3
 @pytest.mark.parametrize("case", CASES)
 def test_an_update_is_that_of_the_layers_on_numpy(device: Device, case: str, dtype: str, tolerance: float) -> None:
     there, here = learner(device, case, dtype), learner(Device(), case, dtype)
-    assert there.fused
+    assert there.fused, there.why
     assert not here.fused
     got, expected = updates(there, device, case, dtype), updates(here, Device(), case, dtype)
     for name, value in expected.items():

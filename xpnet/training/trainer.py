@@ -304,6 +304,7 @@ class Trainer(Run):
             x, y, self.architecture.out_features, size=self.batch_size, seed=self.order_seed,
             device=self.network.device, dtype=self.dtype, rows=self.learner.batches(x, self.batch_size),
             loss=self.loss, at_least=self.architecture.least_batch, only=only,
+            load=self.learner.loader(x, y, only),
         )
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..arrays import Array
+from ..deferred import kind
 from .columns import Columns, Elementwise, Norm, Trained
 from .step import Dense, FusedStep
 from .update import Flat, Rule
@@ -21,12 +22,6 @@ FUNCTIONS = {
 }
 LOSSES = {"SoftmaxCrossEntropy": "softmax", "MeanSquaredError": "squares"}
 RULES = ("SGD", "Adam", "AdamW")
-
-
-def kind(thing: Any) -> str:
-    """Return the name of a layer's, a loss's or an optimizer's class, "" if it is not xpnet's own."""
-    cls = type(thing)
-    return cls.__name__ if cls.__module__.startswith("xpnet.") else ""
 
 
 def without_kernels(layers: Iterable[Any], loss: Any, rule: Any) -> list[str]:
