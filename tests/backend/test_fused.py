@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import assert_close, assert_same
+from helpers import assert_close, assert_same, blobs
 
 import xpnet
 from xpnet.backend import Device, to_numpy
@@ -59,7 +59,8 @@ def updates(made: Learner, device: Device, case: str, dtype: str, count: int = 3
         logits = rng.normal(size=(n, network.out_features))
         targets = device.asarray(np.exp(logits) / np.sum(np.exp(logits), axis=1, keepdims=True), dtype)
         lr: Any = device.asarray([[0.1], [0.02], [0.0]][:models], dtype) if models else 0.05
-        noise = {name: device.asarray(rng.uniform(size=shape), dtype)
+        apart = (models,) if step == 1 and models else ()  # draws of each model's own
+        noise = {name: device.asarray(rng.uniform(size=(*apart, *shape)), dtype)
                  for name, shape in network.noise_shapes(n).items()}
         losses.append(to_numpy(made.update(x, targets, lr, noise, step)))
     return {"losses": np.asarray(losses), **{name: to_numpy(a) for name, a in made.state().items()}}
@@ -92,6 +93,62 @@ def test_what_is_not_finite_stays_in_its_model(device: Device) -> None:
         assert_same(got[name][last], calm[name][last], name)
     assert not np.isfinite(got["losses"][0, :2]).any()
     assert np.isfinite(calm["losses"]).all()
+
+
+BIG = {"H3+BN": [50, 50], "H9+BN": [50, 30, 20, 20, 10, 10, 10, 10]}
+
+
+@pytest.mark.parametrize(("case", "models", "most"), [("H3+BN", 0, 16), ("H3+BN", 8, 16), ("H9+BN", 0, 46)])
+def test_launches_of_an_update(device: Device, case: str, models: int, most: int) -> None:
+    cpucuda = pytest.importorskip("cpucuda")
+    x, y = blobs(device, 100, 3072, 10)
+    trainer = xpnet.Trainer(xpnet.mlp(3072, BIG[case], 10, batch_norm=True, standardize=True), l2=0.01,
+                            seed=list(range(models)) if models else 0, batch_size=10)
+    trainer.fit(x, y, steps=2, train_sample=10)
+    batches, lr = trainer.batches(x, y).run(10, 12), 0.1 if not models else device.asarray([[0.1]] * models, "float32")
+    trainer.update(*next(batches), lr)  # launches are laid out
+    before = cpucuda.counts()
+    trainer.update(*next(batches), lr)
+    after = cpucuda.counts()
+    assert 10 < sum(after.values()) - sum(before.values()) <= most
+    trainer.learner.fused = None
+    trainer.update(device.empty((10, 3072), "float32"), device.empty((10, 10), "float32"), lr)
+    assert cpucuda.counts()["kernels"] - after["kernels"] > 60  # without kernels of our own
+
+
+def test_trajectories_are_those_of_numpy_and_members_those_of_solo_runs(device: Device) -> None:
+    def trained(where: Device, rates: Any) -> xpnet.Trainer:
+        x, y = blobs(where, 90, 12, 4, dtype="float64", spread=3.0)
+        trainer = xpnet.Trainer(
+            xpnet.mlp(12, [10, 8], 4, batch_norm=True, dropout=0.1, standardize=True), l2=1e-3, batch_size=20,
+            schedule=xpnet.CyclicLR(rates, 0.1, 30), optimizer=xpnet.SGD(0.9), dtype="float64")
+        trainer.fit(x, y, steps=200, evaluate_every=100)
+        return trainer
+
+    rates = np.asarray([1e-4, 1e-2])
+    both, numpy = trained(device, rates), trained(Device(), rates)
+    assert both.path == "fused"
+    assert numpy.path == "layers"
+    assert_close(both.history.batch_loss, numpy.history.batch_loss, 1e-9)
+    for name in numpy.arrays.keys() - {"b1", "b2"}:  # batch norm cancels these
+        assert_close(both.arrays[name], numpy.arrays[name], 1e-9, name)
+    alone = trained(device, 1e-2)
+    assert_close(np.asarray(both.history.batch_loss)[:, 1], alone.history.batch_loss, 1e-9)
+
+
+def test_what_makes_the_updates_is_logged(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    class Mine(xpnet.SGD):
+        """A rule of one's own."""
+
+    caplog.set_level("DEBUG")
+    x, y = blobs(device, 20)
+    for optimizer in (xpnet.SGD(), Mine()):
+        trainer = xpnet.Trainer(xpnet.mlp(6, [5], 3), optimizer=optimizer)
+        trainer.fit(x, y, steps=1)
+    assert trainer.path == "layers"
+    fused, layers = (record.getMessage() for record in caplog.records if record.name.startswith("xpnet"))
+    assert fused.endswith("are made by way of fused")
+    assert layers.endswith("are made by way of layers (no fused kernel for Mine)")
 
 
 def gathered(device: Device, x: Any, scaling: Any, rows: Sequence[int], labels: Any, only: Any = None) -> Any:

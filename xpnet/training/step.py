@@ -136,6 +136,11 @@ class Learner:
                  for _ in range(network.shapes[name][0])]
         self._running_rate = device.asarray(rates, dtype)
 
+    @property
+    def path(self) -> str:
+        """How updates are made: see ``Trainer.path``."""
+        return "fused" if self.fused else "layers"
+
     def state(self) -> dict[str, Array]:
         """Return the live arrays and the optimiser's moments, as ``"velocity.W1"``, by name.
 

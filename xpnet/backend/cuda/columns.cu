@@ -19,7 +19,7 @@ __device__ T column_sum(T value, T (*part)[TX]) {
     return sum;
 }
 
-extern "C" __global__ void __launch_bounds__(TX* TY) columns_forward(Columns p, long long step) {
+extern "C" __global__ void __launch_bounds__(TX* TY, 1) columns_forward(Columns p, long long step) {
     int j = blockIdx.x * TX + threadIdx.x, m = blockIdx.y;
     int first = j < p.k ? threadIdx.y : p.n;  // threads beyond the last feature have no rows, but meet at the barriers
     const T* z = p.z + m * p.z_model + j;
@@ -59,7 +59,7 @@ extern "C" __global__ void __launch_bounds__(TX* TY) columns_forward(Columns p, 
     }
 }
 
-extern "C" __global__ void __launch_bounds__(TX* TY) columns_backward(Columns p, long long step) {
+extern "C" __global__ void __launch_bounds__(TX* TY, 1) columns_backward(Columns p, long long step) {
     __shared__ T part[TY][TX];
     int j = blockIdx.x * TX + threadIdx.x, m = blockIdx.y;
     int first = j < p.k ? threadIdx.y : p.n;

@@ -68,12 +68,13 @@ class Columns(NamedTuple):
 
     def prelude(self, dtype: str) -> tuple[type[ctypes.Structure], str]:
         """Return the structure of the kernels' argument, and what stands before their text."""
-        own = "".join(f"const double* a{i}; int a{i}_model; const T* u{i}; " for i in range(len(self.chain)))
+        own = "".join(f"const double* a{i}; int a{i}_model; const T* u{i}; long long u{i}_model; "
+                      for i in range(len(self.chain)))
         kind, text = declare("Columns", _FIELDS + own)
         lines = []
         for i, function in enumerate(self.chain):
             names = f"T a = T(p.a{i}[m * p.a{i}_model]); " * ("a" in _NAME.findall(function.value + function.slope))
-            names += f"T u = p.u{i}[at]; " * function.noisy
+            names += f"T u = p.u{i}[m * p.u{i}_model + at]; " * function.noisy
             lines.append(f"    {{ {names}T y = {function.value}; slope *= {function.slope}; x = y; }}\n")
         return kind, (f"typedef {c_name(dtype)} T;\n#define BIAS {int(self.bias is not None)}\n"
                       f"#define NORM {int(self.norm is not None)}\n{text}"

@@ -14,7 +14,7 @@ __device__ T over_rows(T value, T* part) {  // of threads with the same lane
     int t = threadIdx.y * blockDim.x + threadIdx.x;
     part[t] = value;
     __syncthreads();
-    for (int half = THREADS / 2; half >= blockDim.x; half /= 2) {
+    for (int half = blockDim.y / 2 * blockDim.x; half >= blockDim.x; half /= 2) {
         if (t < half) part[t] += part[t + half];
         __syncthreads();
     }

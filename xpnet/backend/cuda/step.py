@@ -16,7 +16,7 @@ from .update import Flat, Rule, rate_arguments
 __all__ = ["LOSSES", "Dense", "FusedStep"]
 
 LOSSES = {"softmax": 1, "squares": 0}
-THREADS = 512  # as in loss.cu
+THREADS = 512  # at most, as in loss.cu
 AHEAD = 256  # losses in one array
 SIZES = 8  # batch sizes for which launches are laid out
 _LOSS = ("const T* z; long long z_row; long long z_model; const T* bias; T* dbias; long long bias_model; "
@@ -106,7 +106,7 @@ class FusedStep:
         lr : float or array of shape (models, 1)
             The learning rate.
         noise : sequence of array
-            Uniform draws of shape (n, k), or broadcasting to it, for each noisy function.
+            Uniform draws for each noisy function, (n, k) or (models, n, k), or broadcasting to either.
         step : int
             Updates made before.
         """
@@ -116,9 +116,13 @@ class FusedStep:
             plan.x[...] = x
         if targets is not plan.targets:
             plan.targets[...] = targets
-        draws = [self._as(u, (n, width)) for u, (_, _, width) in zip(noise, plan.noise, strict=True)]
-        for u, (argument, field, _) in zip(draws, plan.noise, strict=True):
+        draws = []  # which must last until they are read
+        for given, (argument, field, width) in zip(noise, plan.noise, strict=True):
+            apart = given.ndim > 2
+            u = self._as(given, (self._count, n, width) if apart else (n, width))
+            draws.append(u)
             setattr(argument, field, u.data.ptr)
+            setattr(argument, f"{field}_model", n * width * apart)
         rate = self._rate
         rate["step"].value = step
         if isinstance(lr, float | int):
@@ -218,4 +222,5 @@ class FusedStep:
             argument.bias_model = between_models(bias.value)
         lanes = min(32, 1 << (self._outputs - 1).bit_length())
         kernels = Kernels("loss.cu", f"typedef {c_name(self._dtype)} T;\n#define SOFTMAX {LOSSES[self._loss]}\n{text}")
-        return kernels.launch("loss", (self._count,), (lanes, THREADS // lanes), argument, self._value)
+        rows = max(32, min(THREADS, lanes << (z.rows - 1).bit_length())) // lanes  # whole warps, since lanes exchange
+        return kernels.launch("loss", (self._count,), (lanes, rows), argument, self._value)

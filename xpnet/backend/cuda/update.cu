@@ -3,7 +3,6 @@
 // A block has one model and one segment (y and z of the grid), whose elements lie in rows of ``width``, ``row`` apart.
 
 #define THREADS 256
-#define PARTS 64  // blocks that share a model's norm
 #define DESCENT 0  // values of RULE
 #define MOMENTUM 1
 #define NESTEROV 2
@@ -38,18 +37,18 @@ extern "C" __global__ void __launch_bounds__(THREADS) square_gradients(Update p)
     T penalty = T(p.hyper[PENALTY * p.models + m]);
     double sum = 0;
     for (int n = 0; n < SEGMENTS; n++)
-        for (int index = blockIdx.x * THREADS + threadIdx.x; index < p.segments[n].size; index += PARTS * THREADS) {
+        for (int index = blockIdx.x * THREADS + threadIdx.x; index < p.segments[n].size; index += gridDim.x * THREADS) {
             double g = gradient(p, p.segments[n], place(p.segments[n], index, m), penalty);
             sum += g * g;
         }
     sum = block_sum(sum, part);
-    if (threadIdx.x == 0) p.squares[m * PARTS + blockIdx.x] = sum;
+    if (threadIdx.x == 0) p.squares[m * gridDim.x + blockIdx.x] = sum;
 }
 
-extern "C" __global__ void __launch_bounds__(PARTS) limit_gradients(Update p) {
-    __shared__ double part[PARTS];
+extern "C" __global__ void __launch_bounds__(THREADS) limit_gradients(Update p) {  // with a thread for each part
+    __shared__ double part[THREADS];
     int m = blockIdx.x;
-    double norm = sqrt(block_sum(p.squares[m * PARTS + threadIdx.x], part)), limit = p.hyper[CLIP * p.models + m];
+    double norm = sqrt(block_sum(p.squares[m * blockDim.x + threadIdx.x], part)), limit = p.hyper[CLIP * p.models + m];
     // NaN and infinity stay, so that the step after this one finds them.
     if (threadIdx.x == 0) p.scale[m] = T(norm > limit ? limit / norm : 1.0);
 }

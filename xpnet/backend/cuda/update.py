@@ -15,7 +15,9 @@ from .launch import Kernels, Launch, c_name, declare, pointer
 
 __all__ = ["Flat", "Rule"]
 
-THREADS, PARTS, BLOCKS = 256, 64, 4096  # the first two as in update.cu
+THREADS = 256  # as in update.cu
+PARTS = 64  # blocks that share a model's norm, at most
+BLOCKS = 4096  # of all models together
 RULES = {"descent": 0, "momentum": 1, "nesterov": 2, "adam": 3}
 
 
@@ -72,7 +74,9 @@ class Rule:
         table = np.stack([np.broadcast_to(to_numpy(0.0 if value is None else value).astype("float64").reshape(-1),
                                           (models,)) for value in values])
         hyper = xp.asarray(table)
-        squares, scale = xp.empty((models, PARTS)), xp.empty(models, dtype)
+        largest = max(flat.w.size // models for flat in segments)
+        parts = min(PARTS, 1 << (-(-largest // THREADS) - 1).bit_length())
+        squares, scale = xp.empty((models, parts)), xp.empty(models, dtype)
         segment, first = declare("Segment", "T* w; const T* g; T* first; T* second; int size; int width; "
                                             "long long row; long long model; int is_weight; ")
         kind, second = declare("Update", f"Segment segments[{len(segments)}]; const double* hyper; int models; "
@@ -88,12 +92,11 @@ class Rule:
             place.w, place.g, place.first, place.second = pointer(flat.w), pointer(flat.g), slots[0], slots[1]
             place.size, place.width, place.is_weight = flat.w.size // models, width, int(flat.is_weight)
             place.model, place.row = width, models * width  # the row counts where a model has several
-        blocks = -(-max(flat.w.size // models for flat in segments) // THREADS)
         made = []
         if self.clip is not None:
-            made += [kernels.launch("square_gradients", (PARTS, models), (THREADS,), argument),
-                     kernels.launch("limit_gradients", (models,), (PARTS,), argument)]
-        grid = (min(blocks, max(1, BLOCKS // models)), models, len(segments))
+            made += [kernels.launch("square_gradients", (parts, models), (THREADS,), argument),
+                     kernels.launch("limit_gradients", (models,), (parts,), argument)]
+        grid = (min(-(-largest // THREADS), max(1, BLOCKS // models)), models, len(segments))
         made.append(kernels.launch("update", grid, (THREADS,), argument, rate["rates"], rate["rate"], rate["step"]))
         return made, (hyper, squares, scale)
 
