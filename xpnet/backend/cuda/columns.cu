@@ -1,8 +1,8 @@
 // What lies between two products: bias, batch normalisation, and functions of single numbers.
 //
-// A block has TX features of one model, and TY rows at a time. Sums over the batch are added in one order whatever the
-// hardware does: each thread adds its rows, and a tree adds the threads. The forward pass keeps nothing but the input,
-// the mean and the deviation; the backward pass computes the rest again.
+// A block has TX features of one model, and up to TY rows at a time, a power of two. Sums over the batch are added in
+// one order whatever the hardware does: each thread adds its rows, and a tree adds the threads. The forward pass keeps
+// nothing but the input, the mean and the deviation; the backward pass computes the rest again.
 
 #define TX 8
 #define TY 32
@@ -10,7 +10,7 @@
 __device__ T column_sum(T value, T (*part)[TX]) {
     part[threadIdx.y][threadIdx.x] = value;
     __syncthreads();
-    for (int half = TY / 2; half; half /= 2) {
+    for (int half = blockDim.y / 2; half; half /= 2) {
         if (threadIdx.y < half) part[threadIdx.y][threadIdx.x] += part[threadIdx.y + half][threadIdx.x];
         __syncthreads();
     }
@@ -32,9 +32,9 @@ extern "C" __global__ void __launch_bounds__(TX* TY, 1) columns_forward(Columns 
 #if NORM
     __shared__ T part[TY][TX];
     T share = T(1.0 / p.n), sum = 0, squares = 0;
-    for (int i = first; i < p.n; i += TY) sum += z[i * p.z_row] + bias;
+    for (int i = first; i < p.n; i += blockDim.y) sum += z[i * p.z_row] + bias;
     T mean = column_sum(sum, part) * share;
-    for (int i = first; i < p.n; i += TY) {
+    for (int i = first; i < p.n; i += blockDim.y) {
         T centred = z[i * p.z_row] + bias - mean;
         squares += centred * centred;
     }
@@ -50,7 +50,7 @@ extern "C" __global__ void __launch_bounds__(TX* TY, 1) columns_forward(Columns 
         *running_var = step ? *running_var + T(p.rate) * (var - *running_var) : var;
     }
 #endif
-    for (int i = first; i < p.n; i += TY) {
+    for (int i = first; i < p.n; i += blockDim.y) {
         T value = z[i * p.z_row] + bias, slope;
 #if NORM
         value = fma(value - mean, gamma / deviation, beta);
@@ -81,7 +81,7 @@ extern "C" __global__ void __launch_bounds__(TX* TY, 1) columns_backward(Columns
         gamma = p.gamma[m * p.norm_model + j], beta = p.beta[m * p.norm_model + j];
     }
     T scale = gamma / deviation, share = T(1.0 / p.n);
-    for (int i = first; i < p.n; i += TY) {
+    for (int i = first; i < p.n; i += blockDim.y) {
         T centred = z[i * p.z_row] + bias - mean;
         apply(p, fma(centred, scale, beta), m, (long long)i * p.k + j, slope);
         T d = dy[i * p.y_row] * slope;
@@ -95,13 +95,13 @@ extern "C" __global__ void __launch_bounds__(TX* TY, 1) columns_backward(Columns
     }
     if (!p.dz) return;
     T from_mean = dbeta * share, from_deviation = dgamma / deviation * share;
-    for (int i = first; i < p.n; i += TY) {
+    for (int i = first; i < p.n; i += blockDim.y) {
         T centred = z[i * p.z_row] + bias - mean;
         apply(p, fma(centred, scale, beta), m, (long long)i * p.k + j, slope);
         dz[i * p.z_row] = (dy[i * p.y_row] * slope - from_mean - centred * from_deviation) * scale;
     }
 #else
-    for (int i = first; i < p.n; i += TY) {
+    for (int i = first; i < p.n; i += blockDim.y) {
         apply(p, z[i * p.z_row] + bias, m, (long long)i * p.k + j, slope);
         T d = dy[i * p.y_row] * slope;
         sum += d;

@@ -14,6 +14,7 @@ from .launch import Kernels, Launch, Matrix, c_name, declare, pointer
 __all__ = ["Columns", "Elementwise", "Norm", "Trained"]
 
 TX, TY = 8, 32  # as in columns.cu
+EACH = 4  # rows of a thread, roughly
 _FIELDS = (
     "const T* z; long long z_row; long long z_model; T* y; long long y_row; long long y_model; const T* dy; T* dz; "
     "const T* bias; T* dbias; long long bias_model; const T* gamma; const T* beta; T* dgamma; T* dbeta; "
@@ -105,7 +106,8 @@ class Columns(NamedTuple):
             setattr(made, f"a{i}", factor.data.ptr)
             setattr(made, f"a{i}_model", int(factor.size > 1))
         grid, kernels = (-(-self.features // TX), models), Kernels("columns.cu", prelude)
-        forward, backward = (kernels.launch(f"columns_{way}", grid, (TX, TY), made, step)
+        block = TX, max(4, min(TY, 1 << (-(-z.rows // EACH) - 1).bit_length()))
+        forward, backward = (kernels.launch(f"columns_{way}", grid, block, made, step)
                              for way in ("forward", "backward"))
         noise = [f"u{i}" for i, function in enumerate(self.chain) if function.noisy]
         return _Pass(made, forward, backward, noise, kept)

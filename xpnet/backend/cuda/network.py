@@ -25,7 +25,7 @@ RULES = ("SGD", "Adam", "AdamW")
 
 
 def without_kernels(layers: Iterable[Any], loss: Any, rule: Any) -> list[str]:
-    """Return the names of the classes that have no kernel.
+    """Return the names of the classes that have no kernel, or that there is nothing to multiply by.
 
     Parameters
     ----------
@@ -37,6 +37,9 @@ def without_kernels(layers: Iterable[Any], loss: Any, rule: Any) -> list[str]:
         The optimizer.
     """
     known = {"Linear", "BatchNorm", *FUNCTIONS}
+    layers = list(layers)
+    if not any(kind(layer) == "Linear" for layer in layers):
+        return ["a network without Linear"]
     unknown = [part for part in layers if kind(part) not in known]
     unknown += [loss] * (kind(loss) not in LOSSES) + [rule] * (kind(rule) not in RULES)
     return list(dict.fromkeys(type(part).__name__ for part in unknown))

@@ -17,7 +17,8 @@ __all__ = ["Flat", "Rule"]
 
 THREADS = 256  # as in update.cu
 PARTS = 64  # blocks that share a model's norm, at most
-BLOCKS = 4096  # of all models together
+BLOCKS = 4096  # of all models together, at most
+EACH = 4  # elements of a thread, at least, if there are so many: beginning a block costs more than an element
 RULES = {"descent": 0, "momentum": 1, "nesterov": 2, "adam": 3}
 
 
@@ -96,7 +97,7 @@ class Rule:
         if self.clip is not None:
             made += [kernels.launch("square_gradients", (parts, models), (THREADS,), argument),
                      kernels.launch("limit_gradients", (models,), (parts,), argument)]
-        grid = (min(-(-largest // THREADS), max(1, BLOCKS // models)), models, len(segments))
+        grid = (min(-(-largest // (EACH * THREADS)), max(1, BLOCKS // models)), models, len(segments))
         made.append(kernels.launch("update", grid, (THREADS,), argument, rate["rates"], rate["rate"], rate["step"]))
         return made, (hyper, squares, scale)
 
