@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,11 @@ from xpnet.nn.layers import BatchNorm, Dropout, LeakyReLU, Linear, ReLU, Tanh
 from xpnet.nn.scaling import working_scaling
 from xpnet.training.rows import Rows
 from xpnet.training.step import Learner
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+import gpu_host  # noqa: E402
+import gpu_kernels  # noqa: E402
 
 pytestmark = pytest.mark.backends("cupy")
 
@@ -95,14 +102,29 @@ def test_what_is_not_finite_stays_in_its_model(device: Device) -> None:
     assert np.isfinite(calm["losses"]).all()
 
 
-BIG = {"H3+BN": [50, 50], "H9+BN": [50, 30, 20, 20, 10, 10, 10, 10]}
+def test_the_host_s_share_is_measured_with_both_ways_launches(device: Device) -> None:
+    pytest.importorskip("cpucuda")
+    found = gpu_host.measured("H3+BN", 0, 1, (1, 1))
+    assert found["fused"]["kernels"] + found["fused"]["cublas"] <= 16
+    assert found["layers"]["kernels"] > 60
+    assert len(found["layers"]["us"]) == len(found["fused"]["us"]) == 1
 
 
-@pytest.mark.parametrize(("case", "models", "most"), [("H3+BN", 0, 16), ("H3+BN", 8, 16), ("H9+BN", 0, 46)])
+def test_what_the_compiler_reports_is_read() -> None:
+    log = """ptxas info    : Compiling entry function 'loss' for 'sm_90'
+ptxas info    : Function properties for loss
+ptxas         .     8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 45 registers, used 1 barriers, 2048 bytes smem
+ptxas info    : Compile time = 1.0 ms
+"""
+    assert gpu_kernels.REPORT.findall(log) == [("loss", "4", "12", "45", ", used 1 barriers, 2048 bytes smem")]
+
+
+@pytest.mark.parametrize(("case", "models", "most"), [("H3+BN", 8, 16), ("H9+BN", 0, 46)])
 def test_launches_of_an_update(device: Device, case: str, models: int, most: int) -> None:
     cpucuda = pytest.importorskip("cpucuda")
     x, y = blobs(device, 100, 3072, 10)
-    trainer = xpnet.Trainer(xpnet.mlp(3072, BIG[case], 10, batch_norm=True, standardize=True), l2=0.01,
+    trainer = xpnet.Trainer(xpnet.mlp(3072, gpu_host.HIDDEN[case], 10, batch_norm=True, standardize=True), l2=0.01,
                             seed=list(range(models)) if models else 0, batch_size=10)
     trainer.fit(x, y, steps=2, train_sample=10)
     batches, lr = trainer.batches(x, y).run(10, 12), 0.1 if not models else device.asarray([[0.1]] * models, "float32")

@@ -109,9 +109,10 @@ class CupyOps(Ops):
         segments: Sequence[Any], clip_norm: Any, models: tuple[int, ...],
     ) -> tuple[Any, str]:
         """Return fused launches if every part of the update has kernels."""
-        missing = without_kernels([layer for layer, _, _ in layers], loss, rule)
+        kinds = [layer for layer, _, _ in layers]
+        missing = without_kernels(kinds, loss, rule, segments, models[0] if models else 1)
         if missing:
-            return None, f"no fused kernel for {', '.join(missing)}"
+            return None, f"no fused kernel for {missing}"
         return fused_step(layers, loss, rule, segments, clip_norm, models), ""
 
 

@@ -41,8 +41,8 @@ extern "C" __global__ void __launch_bounds__(TX* TY, 1) columns_forward(Columns 
     T var = column_sum(squares, part) * share, deviation = sqrt(var + T(p.eps)), gamma = 0, beta = 0;
     if (j < p.k) gamma = p.gamma[m * p.norm_model + j], beta = p.beta[m * p.norm_model + j];
     if (j < p.k && threadIdx.y == 0) {
-        p.mean[m * p.k + j] = mean;
-        p.deviation[m * p.k + j] = deviation;
+        p.mean[(long long)m * p.k + j] = mean;
+        p.deviation[(long long)m * p.k + j] = deviation;
         T* running_mean = p.running_mean + m * p.running_model + j;
         T* running_var = p.running_var + m * p.running_model + j;
         // Set, not added, at first: the initial 1 would round a small variance.
@@ -77,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(TX* TY, 1) columns_backward(Columns
     // dx = scale * (dy - mean(dy) - x_hat * mean(dy x_hat)).
     T mean = 0, deviation = 1, gamma = 0, beta = 0, products = 0;
     if (j < p.k) {
-        mean = p.mean[m * p.k + j], deviation = p.deviation[m * p.k + j];
+        mean = p.mean[(long long)m * p.k + j], deviation = p.deviation[(long long)m * p.k + j];
         gamma = p.gamma[m * p.norm_model + j], beta = p.beta[m * p.norm_model + j];
     }
     T scale = gamma / deviation, share = T(1.0 / p.n);

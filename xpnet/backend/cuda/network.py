@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..arrays import Array
@@ -22,27 +22,33 @@ FUNCTIONS = {
 }
 LOSSES = {"SoftmaxCrossEntropy": "softmax", "MeanSquaredError": "squares"}
 RULES = ("SGD", "Adam", "AdamW")
+MODELS, NUMBERS = 65_535, 2**30  # blocks of a grid in y; what an int counts
 
 
-def without_kernels(layers: Iterable[Any], loss: Any, rule: Any) -> list[str]:
-    """Return the names of the classes that have no kernel, or that there is nothing to multiply by.
+def without_kernels(layers: Sequence[Any], loss: Any, rule: Any, segments: Sequence[Any], models: int) -> str:
+    """Return for what part of an update there is no kernel, empty if there is one for everything.
 
     Parameters
     ----------
-    layers : iterable of Layer
+    layers : sequence of Layer
         The trained layers.
     loss : Loss
         The objective.
     rule : Optimizer
         The optimizer.
+    segments : sequence of Segment
+        All parameters.
+    models : int
+        Number of models.
     """
-    known = {"Linear", "BatchNorm", *FUNCTIONS}
-    layers = list(layers)
     if not any(kind(layer) == "Linear" for layer in layers):
-        return ["a network without Linear"]
+        return "a network without Linear"
+    if models > MODELS or any(segment.w.size // models > NUMBERS for segment in segments):
+        return f"more than {MODELS} models, or {NUMBERS} parameters of a model"
+    known = {"Linear", "BatchNorm", *FUNCTIONS}
     unknown = [part for part in layers if kind(part) not in known]
     unknown += [loss] * (kind(loss) not in LOSSES) + [rule] * (kind(rule) not in RULES)
-    return list(dict.fromkeys(type(part).__name__ for part in unknown))
+    return ", ".join(dict.fromkeys(type(part).__name__ for part in unknown))
 
 
 def fused_step(

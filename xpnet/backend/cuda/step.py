@@ -69,7 +69,7 @@ class FusedStep:
         self._stages, self._loss, self._rule, self._segments = list(stages), loss, rule, list(segments)
         self._features, self._outputs, self._models, self._dtype = features, outputs, models, dtype
         self._count: int = models[0] if models else 1
-        self._plans: dict[tuple[int, int], _Plan] = {}
+        self._plans: dict[tuple[int, int, int], _Plan] = {}
         self._rate = rate_arguments()
         self._value = ctypes.c_void_p()
         self._kind: Any = self._cupy.dtype(dtype)
@@ -146,7 +146,8 @@ class FusedStep:
         return self._cupy.ascontiguousarray(self._cupy.broadcast_to(self._cupy.asarray(a, self._dtype), shape))
 
     def _plan(self, n: int) -> _Plan:
-        key = n, self._cupy.cuda.get_current_stream().ptr
+        cuda = self._cupy.cuda
+        key = n, cuda.get_current_stream().ptr, cuda.get_cublas_handle()  # each thread has its own of both
         try:
             return self._plans[key]
         except KeyError:
