@@ -20,8 +20,8 @@ from xpnet.training.step import Learner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-import gpu_host  # noqa: E402
-import gpu_kernels  # noqa: E402
+import gpu_host
+import gpu_kernels
 
 pytestmark = pytest.mark.backends("cupy")
 
