@@ -327,5 +327,5 @@ def test_moments_that_overflow_are_noticed(device: Device) -> None:
     """Adam's square of a large gradient is infinite, and the parameter would not move any more."""
     x, y = blobs(device, 40, dtype="float32")
     trainer = Trainer(Sequential(6, [Linear(3)]), optimizer=Adam(), schedule=1e-3, batch_size=40)
-    with pytest.raises(DivergenceError, match="the gradient of W1, of Linear, at update 0"):
+    with pytest.raises(DivergenceError, match=r"the (gradient|optimizer's v) of W1, of Linear, at update 0"):
         trainer.fit(x * 1e22, y, steps=3, evaluate_every=1)

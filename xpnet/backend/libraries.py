@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import array_api_compat
@@ -12,6 +12,7 @@ import numpy as np
 from .arrays import Array, namespace, side_by_side
 from .blas import Descent
 from .blas import found as blas_found
+from .cuda.network import fused_step, without_kernels
 from .ops import Ops
 
 __all__ = ["OPS", "CupyOps", "NumpyOps", "batch_last", "ops_of"]
@@ -90,7 +91,7 @@ class NumpyOps(Ops):
 
 
 class CupyOps(Ops):
-    """CuPy's: products are written to arrays that are there."""
+    """CuPy's: products are written to arrays that are there, and fused kernels make an update in a few launches."""
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """Return ``a @ b``, written to ``out`` if it is given."""
@@ -102,6 +103,17 @@ class CupyOps(Ops):
     def assign(self, out: Array, x: Array) -> None:
         """Write ``x`` into ``out``, which converts it."""
         out[...] = x
+
+    def whole_update(
+        self, layers: Sequence[tuple[Any, Mapping[str, Array], Mapping[str, Array]]], loss: Any, rule: Any,
+        segments: Sequence[Any], clip_norm: Any, models: tuple[int, ...],
+    ) -> tuple[Any, str]:
+        """Return fused launches if every part of the update has kernels."""
+        kinds = [layer for layer, _, _ in layers]
+        missing = without_kernels(kinds, loss, rule, segments, models[0] if models else 1)
+        if missing:
+            return None, f"no fused kernel for {missing}"
+        return fused_step(layers, loss, rule, segments, clip_norm, models), ""
 
 
 def batch_last(z: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .arrays import Array, apart, constant, namespace, side_by_side, transposed
@@ -24,6 +24,8 @@ class Ops:
     - Whole parts of an update, which training asks for once and then calls at every update: ``fuse`` for the layers,
       ``loss``, ``gather`` for the batches, ``updater`` for the parameters. Each is given the plain way, and returns it
       or something that does the same.
+
+    - All of an update at once: ``whole_update``.
 
     Layers, losses and rules are told apart by ``kind``, since this package knows none of them.
     """
@@ -234,3 +236,31 @@ class Ops:
             ``plain``, or one that does the same.
         """
         return plain
+
+    def whole_update(
+        self, layers: Sequence[tuple[Any, Mapping[str, Array], Mapping[str, Array]]], loss: Any, rule: Any,
+        segments: Sequence[Any], clip_norm: Any, models: tuple[int, ...],
+    ) -> tuple[Any, str]:
+        """Return what makes a whole update in one call, or None and the reason.
+
+        It is called with a batch x (n, features), its targets, the learning rate, a sequence of uniform draws for the
+        noisy layers, and the number of updates before; it changes the parameters, the optimizer's arrays and the
+        running statistics, leaves the gradients in their arrays, and returns the loss (*models). ``loader(x, labels,
+        scaling, only)`` is its function from indices to a batch and its targets.
+
+        Parameters
+        ----------
+        layers : sequence of tuple
+            Each layer behind the input's standardisation, with its arrays and the gradients of its parameters, by the
+            layer's own names.
+        loss, rule, segments, clip_norm
+            As in ``loss`` and ``updater``.
+        models : tuple of int
+            The model axis.
+
+        Returns
+        -------
+        tuple
+            The function, or None and why there is none.
+        """
+        return None, "this backend has no fused kernels"

@@ -7,7 +7,7 @@ prepares them ahead where both cores are between wide products.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from .. import random
 from ..backend import Array, Device, ops_of
@@ -57,6 +57,8 @@ class Batches:
         another order.
     only : array of int, optional
         The indices of the rows of x to train on, whose labels are given in this order; all rows by default.
+    load : function, optional
+        What makes features and targets of examples at once, by their indices: ``Learner.loader``.
 
     Attributes
     ----------
@@ -69,6 +71,7 @@ class Batches:
     def __init__(
         self, x: Array, labels: Array, outputs: int, *, size: int, seed: int, device: Device, dtype: str,
         rows: Halves | Rows | None = None, loss: Loss | None = None, at_least: int = 1, only: Array | None = None,
+        load: Callable[[Array], tuple[Array, Array]] | None = None,
     ) -> None:
         self.n: int = int((x if only is None else only).shape[0])
         self.size: int = min(size, self.n)
@@ -77,7 +80,7 @@ class Batches:
         self._labels, self._seed, self._device, self._only = labels, seed, device, only
         self._encode = (loss or SoftmaxCrossEntropy()).encoder(outputs, device, dtype)
         self._batch: Halves | Rows = rows or Rows(x, self.size, device, dtype)
-        self._epoch = -1
+        self._epoch, self._load = -1, load
         self._read_ahead = ops_of(x).read_ahead(x, device.free_memory())
 
     @property
@@ -95,6 +98,9 @@ class Batches:
             following = self._rows(first)
             for update in range(first, until):
                 rows, following = following, self._rows(update + 1) if update + 1 < until else None
+                if self._load:
+                    yield self._load(rows)
+                    continue
                 labels = self._device.xp.take(self._labels, rows, axis=0)
                 yield batch.take(self._of_x(rows), self._of_x(following)), self._encode(labels)
 

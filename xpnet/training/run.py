@@ -99,6 +99,11 @@ class Run:
         return self._learner
 
     @property
+    def path(self) -> str:
+        """How updates are made: ``"fused"`` launches on a GPU, or the ``"layers"`` one after the other."""
+        return self.learner.path
+
+    @property
     def network(self) -> Network:
         """The network as it is now; its arrays change as training goes on."""
         return Network(self.architecture, self.learner.arrays)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..backend import Array, Device, OutOfMemoryError, format_bytes, namespace, ops_of
-from ..nn.layers import Linear
+from ..nn.layers import Layer, Linear
 from ..nn.losses import Loss, l2_penalty
 from ..nn.network import blocks
 from ..nn.parameters import Buffers
 from ..nn.per_model import bind, is_array
+from ..nn.scaling import working_scaling
 from ..nn.sequential import Sequential
 from ..nn.wired import Wired
 from .optimizers import Optimizer, Segment, apply, cast
@@ -126,10 +127,19 @@ class Learner:
             for i, (w, g, names) in enumerate(segments) if i or not self.descent]
         update = functools.partial(apply, rule, changed, clip_norm=self._clip_norm, axes=len(models))
         self._update = ops.updater(update, rule, changed, self._clip_norm, len(models))
+        self.fused: Any
+        self.why: str
+        self.fused, self.why = ops.whole_update(self._of_layers(), loss, rule, changed, self._clip_norm, models)
+        self._noise: tuple[str, ...] = tuple(self.trained.noise_shapes(1))
         rates = [1.0 - layer.momentum for layer, names in zip(network.layers, network._names, strict=True)
                  for name in names[len(layer.parameters) :] if name not in network.inputs
                  for _ in range(network.shapes[name][0])]
         self._running_rate = device.asarray(rates, dtype)
+
+    @property
+    def path(self) -> str:
+        """How updates are made: see ``Trainer.path``."""
+        return "fused" if self.fused else "layers"
 
     def state(self) -> dict[str, Array]:
         """Return the live arrays and the optimiser's moments, as ``"velocity.W1"``, by name.
@@ -160,6 +170,26 @@ class Learner:
         kind = Halves if self.descent and halves_are_faster(x, weights, size) else Rows
         return kind(x, min(size, x.shape[0]), self._device, self._dtype, self.scaling)
 
+    def loader(
+        self, x: Array, labels: Array, only: Array | None = None
+    ) -> Callable[[Array], tuple[Array, Array]] | None:
+        """Return what loads a batch and its targets in one go, by the examples' indices; None if nothing does.
+
+        Parameters
+        ----------
+        x : array of shape (n, features)
+            The data.
+        labels : array
+            The labels, as the loss keeps them.
+        only : array of int, optional
+            The indices of the rows of x that the labels belong to; all by default.
+        """
+        if not self.fused:
+            return None
+        scaling = self.scaling and working_scaling(x, *self.scaling, self.parameters.segments[0].dtype)
+        load: Callable[[Array], tuple[Array, Array]] = self.fused.loader(x, labels, scaling, only)
+        return load
+
     def update(self, x: Array, targets: Array, lr: Any, noise: Mapping[str, Array] | None, step: int) -> Array:
         """Make update ``step``: see ``Trainer.update``.
 
@@ -181,6 +211,9 @@ class Learner:
         array of shape (*models)
             The batch's mean loss before the update.
         """
+        # What the layers do not take, they refuse.
+        if self.fused and x.ndim == 2 and x.shape[0] >= self.network.least_batch and (noise or not self._noise):
+            return self.fused(x, targets, lr, [noise[name] for name in self._noise] if noise else (), step)
         outputs, pullback, statistics = self._wired.forward(x, train=True, noise=noise)
         value, loss_pullback = self._objective.forward(outputs, targets)
         self.set_descent(lr)
@@ -193,6 +226,15 @@ class Learner:
                 running[...] = batch
         self.apply(lr, step)
         return value
+
+    def _of_layers(self) -> list[tuple[Layer, dict[str, Array], dict[str, Array]]]:
+        """Return each trained layer with its arrays and its gradients, by the layer's own names."""
+        found = []
+        for layer, names in zip(self.trained.layers, self.trained._names, strict=True):
+            own = dict(zip((*layer.parameters, *layer.statistics), names, strict=True))
+            found.append((layer, {key: self.arrays[name] for key, name in own.items()},
+                          {key: self.gradients.views[own[key]] for key in layer.parameters}))
+        return found
 
     def set_descent(self, lr: Any) -> None:
         """Set the factors by which the first layer's weights take their gradient as it is formed, if they do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from .schedules import Constant, Schedule
 
 __all__ = ["DivergenceError", "Trainer"]
 
+_LOG = logging.getLogger(__name__)
 LONG = 10_000  # updates between two looks at their losses, at most
 
 
@@ -224,6 +226,8 @@ class Trainer(Run):
             if held_out and self.learner.scaling:  # which was not known when the data were checked
                 check_finite(held_out[0], "validation features", dtype=getattr(device.xp, self.dtype),
                              scaling=self.learner.scaling)
+            _LOG.debug("updates on %s are made by way of %s%s", device.name, self.path, self.learner.why and
+                       f" ({self.learner.why})")
             batches = self.batches(x, y)
             total = steps if steps is not None else round((epochs or 0) * batches.per_epoch)
             every, sample = evaluate_every or batches.per_epoch, min(train_sample or x.shape[0], x.shape[0])
@@ -305,6 +309,7 @@ class Trainer(Run):
             x, y, self.architecture.out_features, size=self.batch_size, seed=self.order_seed,
             device=self.network.device, dtype=self.dtype, rows=self.learner.batches(x, self.batch_size),
             loss=self.loss, at_least=self.architecture.least_batch, only=only,
+            load=self.learner.loader(x, y, only),
         )
 
     def evaluate(self, x: Array, y: Array) -> dict[str, Any]:
