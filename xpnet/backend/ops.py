@@ -187,7 +187,7 @@ class Ops:
         return loss
 
     def gather(
-        self, plain: Callable[[Any, Array], Array], x: Array, scaling: tuple[Array, Array] | None, size: int
+        self, plain: Callable[[Any, Array], Array], x: Array, scaling: tuple[Array, Array] | None, buffer: Array
     ) -> Callable[[Any, Array], Array]:
         """Return what loads rows of the data: converts them to the dtype of ``out``, and standardises them.
 
@@ -200,8 +200,8 @@ class Ops:
         scaling : tuple of array, or None
             Offset and scale (features,): rows are ``(x - offset) * scale``, computed in the dtype of these two, which
             is that of ``out`` or float64.
-        size : int
-            The most rows at once.
+        buffer : array of shape (n, features)
+            Of which the first rows are ``out``: it has the most rows at once.
 
         Returns
         -------
