@@ -26,7 +26,17 @@ class Ops:
       or something that does the same.
 
     Layers, losses and rules are told apart by ``kind``, since this package knows none of them.
+
+    Attributes
+    ----------
+    kernels : str
+        What computes in place of the library, as in ``" with Numba 0.61"``.
+    concurrent : bool
+        Whether the parts of an update are so few calls that another thread gathers data meanwhile.
     """
+
+    kernels: str = ""
+    concurrent: bool = False
 
     def product(self, x: Array, w: Array) -> Array:
         """Return ``x @ w`` for a batch x (..., n, k); models that share x are one wide product.

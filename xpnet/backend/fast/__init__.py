@@ -6,6 +6,7 @@ Nothing here imports Numba before training asks for the first kernel: that takes
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 import os
 import warnings
@@ -40,6 +41,13 @@ def _works() -> bool:
 
 class NumbaOps(NumpyOps):
     """Layers in a row, the softmax cross-entropy, batches and updates are a call each, which releases Python's lock."""
+
+    concurrent = True
+
+    @property
+    def kernels(self) -> str:  # type: ignore[override]
+        """What computes in place of NumPy."""
+        return f" with Numba {importlib.metadata.version('numba')}"
 
     def fuse(self, layers: Sequence[Any]) -> Sequence[Any]:
         """Return layers, with a stage for those in a row that kernels compute."""
