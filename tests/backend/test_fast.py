@@ -18,14 +18,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 optional("numba")
 
 from xpnet import SGD, Adam, AdamW, SoftmaxCrossEntropy, Trainer, mlp  # noqa: E402
-from xpnet.backend import OPS, Device, ops_of  # noqa: E402
+from xpnet.backend import OPS, Device, NumpyOps, Stage, form, ops_of  # noqa: E402  # noqa: E402
 from xpnet.backend.fast import (  # noqa: E402
     NumbaOps,
     jit,
     stages,
     tables,
 )
-from xpnet.backend import NumpyOps, Stage, form  # noqa: E402
 from xpnet.nn.layers import BatchNorm, Dropout, Linear, ReLU, Tanh  # noqa: E402
 from xpnet.nn.sequential import Sequential  # noqa: E402
 from xpnet.training.optimizers import Segment, apply  # noqa: E402

@@ -2,8 +2,8 @@
 
 Everything that computes asks ``namespace`` for the array-API namespace of the arrays it was given, and uses
 nothing but the standard (2024.12), or ``ops_of`` for the operations that a backend may do better: ``ops`` says which,
-and ``libraries`` has those of NumPy and CuPy, ``fast`` those that Numba compiles. What cannot be said in the standard is in ``arrays``, ``Device`` in
-``devices``, and what NumPy's BLAS can do beside in ``blas``.
+``libraries`` has those of NumPy and CuPy, and ``fast`` those that Numba compiles. What the standard cannot say is
+in ``arrays``, ``Device`` in ``devices``, and what NumPy's BLAS can do beside in ``blas``.
 """
 
 from .arrays import (

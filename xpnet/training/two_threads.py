@@ -211,8 +211,12 @@ class Halves:
         z = batch_last(self._mine.z + self._other.z)
         following = self._following
         if self._idle and following is not None and self._other.ahead is None:
-            self._aside.begin(lambda: [half.prepare(following) for half in (self._mine, self._other)])
+            self._aside.begin(lambda: self._prepare(following))
         return z
+
+    def _prepare(self, rows: Array) -> None:
+        for half in (self._mine, self._other):
+            half.prepare(rows)
 
     def descend(self, descent: Descent, d: Array) -> Descent:
         """Have a matrix take its gradient, for the gradient d (size, m) of the product, and begin with the next."""
