@@ -18,17 +18,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 optional("numba")
 
 from xpnet import SGD, Adam, AdamW, SoftmaxCrossEntropy, Trainer, mlp  # noqa: E402
-from xpnet.backend import OPS, Device, NumpyOps, Stage, form, ops_of  # noqa: E402  # noqa: E402
-from xpnet.backend.fast import (  # noqa: E402
-    NumbaOps,
-    jit,
-    stages,
-    tables,
-)
+from xpnet.backend import OPS, Device, NumpyOps, Stage, form, ops_of, survey  # noqa: E402
+from xpnet.backend.fast import NumbaOps, jit, stages, tables  # noqa: E402
 from xpnet.nn.layers import BatchNorm, Dropout, Linear, ReLU, Tanh  # noqa: E402
 from xpnet.nn.sequential import Sequential  # noqa: E402
 from xpnet.training.optimizers import Segment, apply  # noqa: E402
 from xpnet.training.rows import Rows  # noqa: E402
+from xpnet.training.snapshot import environment  # noqa: E402
 
 pytestmark = pytest.mark.backends("numpy")
 LIMITS = {"float64": 1e-12, "float32": 2e-5}
@@ -275,6 +271,13 @@ def test_code_is_kept_in_the_users_cache_directory(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(jit.config, "CACHE_DIR", str(readonly))
     monkeypatch.setattr(jit, "_place", lambda: str(readonly / "below"))
     assert jit._compiled(lambda a: a + 2, "int64(int64)")(2) == 4  # nowhere to keep it: compiled for this process
+
+
+def test_the_path_is_told_and_recorded_in_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    for ops, words in ((NumbaOps(), "with Numba "), (NumpyOps(), "without Numba")):
+        monkeypatch.setitem(OPS, np.ndarray, ops)
+        assert f"NumPy {np.__version__} {words}" in survey()[0]["detail"]
+        assert words in environment(Device())["arrays"]  # with which a run that goes on compares its own
 
 
 @pytest.mark.parametrize("chosen", ["0", "1"])

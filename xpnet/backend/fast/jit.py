@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,11 +62,31 @@ def _compiled(function: Callable[..., Any], signature: str) -> Callable[..., Any
     return made
 
 
+@contextmanager
+def _announced() -> Iterator[None]:
+    """Say what takes so long, if it takes more than a second, once in a process."""
+
+    def say() -> None:
+        if not _SAID:
+            _SAID.append(True)
+            print("xpnet prepares its kernels for this machine; the first time that takes up to a minute",
+                  file=sys.stderr, flush=True)
+
+    timer = threading.Timer(1.0, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+_SAID: list[bool] = []
 _MADE: dict[tuple[Any, ...], Any] = {}
 
 
 def compiled(signatures: Mapping[Callable[..., Any], str], **types: str) -> Any:
-    """Return functions compiled for types, with a progress bar if that takes more than a second.
+    """Return functions compiled for types; if that takes more than a second, a line on the standard error says so.
 
     Parameters
     ----------
@@ -80,12 +102,11 @@ def compiled(signatures: Mapping[Callable[..., Any], str], **types: str) -> Any:
     """
     key = (id(signatures), *types.values())
     if key not in _MADE:
-        from tqdm import tqdm
-
         made = SimpleNamespace()
-        for function, signature in tqdm(signatures.items(), desc="compiling for this machine", delay=1.0, leave=False):
-            for name, what in types.items():
-                signature = signature.replace(name, what)
-            setattr(made, function.__name__, _compiled(function, signature))
+        with _announced():
+            for function, signature in signatures.items():
+                for name, what in types.items():
+                    signature = signature.replace(name, what)
+                setattr(made, function.__name__, _compiled(function, signature))
         _MADE[key] = made
     return _MADE[key]

@@ -17,7 +17,7 @@ __all__ = ["address", "at"]
 
 def address(array: np.ndarray) -> int:
     """Return where an array begins in memory."""
-    return int(array.__array_interface__["data"][0])
+    return int(array.ctypes.data)
 
 
 @intrinsic
