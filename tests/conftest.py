@@ -26,7 +26,7 @@ ALL = ("numpy", "strict", "torch", "cupy")
 ALWAYS = ("numpy", "strict")
 #: Other packages that tests are about: ``optional`` leaves out tests without them, unless XPNET_REQUIRE names them.
 PACKAGES = {"dask": "distributed", "sklearn": "sklearn", "onnx": "onnxruntime", "pandas": "pandas",
-            "tensorboard": "tensorboardX", "browser": "selenium"}
+            "tensorboard": "tensorboardX", "browser": "selenium", "numba": "numba"}
 
 hypothesis.settings.register_profile("xpnet", derandomize=True, max_examples=25, deadline=None)
 hypothesis.settings.load_profile("xpnet")

@@ -59,7 +59,7 @@ def allowed(path: Path) -> set[str]:
         return {"numpy", "cupy", "array_api_compat", "importlib, called"}
     if name == "_moved.py":
         return {"importlib, called"}  # it imports modules of xpnet by their names
-    return {"numpy"} if name in HOST or name.startswith("datasets/") else set()
+    return {"numpy"} if name in HOST or name.startswith(("backend/fast/", "datasets/")) else set()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())

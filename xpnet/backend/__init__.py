@@ -2,8 +2,8 @@
 
 Everything that computes asks ``namespace`` for the array-API namespace of the arrays it was given, and uses
 nothing but the standard (2024.12), or ``ops_of`` for the operations that a backend may do better: ``ops`` says which,
-and ``libraries`` has those of NumPy and CuPy. What cannot be said in the standard is in ``arrays``, ``Device`` in
-``devices``, and what NumPy's BLAS can do beside in ``blas``.
+``libraries`` has those of NumPy and CuPy, and ``fast`` those that Numba compiles. What the standard cannot say is
+in ``arrays``, ``Device`` in ``devices``, and what NumPy's BLAS can do beside in ``blas``.
 """
 
 from .arrays import (
@@ -26,9 +26,12 @@ from .devices import (
     from_dlpack,
     survey,
 )
+from .fast import choose
 from .libraries import OPS, CupyOps, NumpyOps, ops_of
 from .memory import format_bytes
 from .ops import Ops
+
+choose()
 
 __all__ = [
     "OPS",

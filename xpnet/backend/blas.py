@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Descent", "found", "one_thread", "threads"]
+__all__ = ["Descent", "found", "gemm_address", "one_thread", "threads"]
 
 _ROW_MAJOR, _NO, _YES = 101, 111, 112  # CblasRowMajor, CblasNoTrans, CblasTrans
 _LOCK = threading.Lock()
@@ -61,6 +61,13 @@ def _computes(library: Any) -> bool:
 def _gemm(library: Any, dtype: Any) -> Any:
     """Return the product of matrices of float32 or float64."""
     return library.scipy_cblas_sgemm64_ if dtype == np.float32 else library.scipy_cblas_dgemm64_
+
+
+@functools.cache
+def gemm_address(dtype: Any) -> int:
+    """Return where the product of matrices of a dtype is in memory, for other code to call; 0 if it was not found."""
+    library = _library()
+    return ctypes.cast(_gemm(library, dtype), ctypes.c_void_p).value or 0 if library else 0
 
 
 def found() -> bool:

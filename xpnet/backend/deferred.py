@@ -58,13 +58,13 @@ class Stage:
     Parameters
     ----------
     layers : sequence of Layer
-        The layers, first to last, of which at most one is noisy.
+        The layers, first to last.
     """
 
     def __init__(self, layers: Sequence[Any]) -> None:
         self.layers: tuple[Any, ...] = tuple(layers)
 
-    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Array | None = None) -> Any:
+    def forward(self, x: Array, *arrays: Array, train: bool = False, noise: Sequence[Array] = ()) -> Any:
         """Do what ``Layer.forward`` does, for all layers.
 
         Parameters
@@ -75,31 +75,34 @@ class Stage:
             The parameters of all layers in their order, then the running statistics of all.
         train : bool
             Use the batch's statistics, and draw.
-        noise : array of shape (n, features), optional
-            Uniform draws for the noisy layer.
+        noise : sequence of array of shape (n, features)
+            Uniform draws for each noisy layer.
 
         Returns
         -------
         tuple
-            The last layer's output; the pullback, from its gradient to the gradient with respect to x and a tuple of
-            the parameters' gradients, of which all may be deferred; and a tuple of the batch's statistics.
+            The last layer's output; the pullback; and a tuple of the batch's statistics. The pullback maps the output's
+            gradient, and what receives those of the parameters (an array each, or None to skip it; None for all without
+            receivers), to the gradient with respect to x and a sequence of the parameters' gradients. All may be
+            deferred, and the pullback may write to the receivers and return them.
         """
         count = sum(len(layer.parameters) for layer in self.layers)
         parameters, running = iter(arrays[:count]), iter(arrays[count:])
         pullbacks: list[Any] = []
         statistics: list[Array] = []
+        draws = iter(noise)
         for layer in self.layers:
             own = [*(next(parameters) for _ in layer.parameters), *(next(running) for _ in layer.statistics)]
-            x, back, batch = layer.forward(x, *own, train=train, noise=noise if layer.noisy else None)
+            x, back, batch = layer.forward(x, *own, train=train, noise=next(draws, None) if layer.noisy else None)
             pullbacks.append(back)
             statistics += batch
 
-        def pullback(dy: Any) -> tuple[Any, tuple[Any, ...]]:
+        def pullback(dy: Any, into: Sequence[Any] | None = None) -> tuple[Any, Sequence[Any]]:
             gradients: list[Any] = []
             for back in reversed(pullbacks):
                 dy, own = back(form(dy))
                 gradients[:0] = own
-            return dy, tuple(gradients)
+            return dy, gradients
 
         return x, pullback, tuple(statistics)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from .arrays import NAMESPACES, Array, namespace, to_numpy
 from .gpu import DeviceError, import_cupy
+from .libraries import ops_of
 from .memory import format_bytes
 
 __all__ = ["Device", "DeviceError", "MixedDevicesError", "OutOfMemoryError", "check_same_device", "from_dlpack",
@@ -57,9 +58,7 @@ def from_dlpack(x: Any) -> Array:
     if not hasattr(x, "__dlpack_device__"):
         raise TypeError(f"expected an array, got {type(x).__name__}; wrap it in numpy.asarray(...)")
     kind, index = x.__dlpack_device__()
-    if int(kind) == 1:  # kDLCPU
-        return np.from_dlpack(x)
-    return Device(f"cuda:{index}").xp.from_dlpack(x)
+    return np.from_dlpack(x) if int(kind) == 1 else Device(f"cuda:{index}").xp.from_dlpack(x)  # 1 is kDLCPU
 
 
 class Device:
@@ -331,9 +330,9 @@ def survey() -> list[dict[str, Any]]:
     list of dict
         With ``device``, ``works`` and ``detail``; the CPU comes first.
     """
-    memory = Device().free_memory()
-    free = "" if memory is None else f", {memory / 2**30:.1f} GiB free"
-    rows = [{"device": "cpu", "works": True, "detail": f"NumPy {np.__version__}, {os.cpu_count()} cores{free}"}]
+    free = "" if (memory := Device().free_memory()) is None else f", {memory / 2**30:.1f} GiB free"
+    numpy = f"NumPy {np.__version__}{ops_of(np.empty(0)).kernels}"
+    rows = [{"device": "cpu", "works": True, "detail": f"{numpy}, {os.cpu_count()} cores{free}"}]
     try:
         cupy = import_cupy()
     except DeviceError as error:

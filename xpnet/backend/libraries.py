@@ -21,6 +21,8 @@ __all__ = ["OPS", "CupyOps", "NumpyOps", "batch_last", "ops_of"]
 class NumpyOps(Ops):
     """NumPy's: batches lie last in memory, and BLAS writes to arrays that are there, or adds to them."""
 
+    kernels = " without Numba"
+
     def multiply(self, x: Array, w: Array) -> Array:
         """Return ``x @ w`` with the batch last in memory.
 

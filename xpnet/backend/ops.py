@@ -28,7 +28,17 @@ class Ops:
     - All of an update at once: ``whole_update``.
 
     Layers, losses and rules are told apart by ``kind``, since this package knows none of them.
+
+    Attributes
+    ----------
+    kernels : str
+        What computes in place of the library, as in ``" with Numba 0.61"``.
+    concurrent : bool
+        Whether the parts of an update are so few calls that another thread gathers data meanwhile.
     """
+
+    kernels: str = ""
+    concurrent: bool = False
 
     def product(self, x: Array, w: Array) -> Array:
         """Return ``x @ w`` for a batch x (..., n, k); models that share x are one wide product.
@@ -189,7 +199,7 @@ class Ops:
         return loss
 
     def gather(
-        self, plain: Callable[[Any, Array], Array], x: Array, scaling: tuple[Array, Array] | None, size: int
+        self, plain: Callable[[Any, Array], Array], x: Array, scaling: tuple[Array, Array] | None, buffer: Array
     ) -> Callable[[Any, Array], Array]:
         """Return what loads rows of the data: converts them to the dtype of ``out``, and standardises them.
 
@@ -202,8 +212,8 @@ class Ops:
         scaling : tuple of array, or None
             Offset and scale (features,): rows are ``(x - offset) * scale``, computed in the dtype of these two, which
             is that of ``out`` or float64.
-        size : int
-            The most rows at once.
+        buffer : array of shape (n, features)
+            Of which the first rows are ``out``: it has the most rows at once.
 
         Returns
         -------

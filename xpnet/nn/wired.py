@@ -29,7 +29,7 @@ class Wired:
     def __init__(
         self, network: Sequential, arrays: Mapping[str, Array], stages: Sequence[Any] | None = None
     ) -> None:
-        self._stages: list[tuple[Any, list[Array], bool]] = []
+        self._stages: list[tuple[Any, list[Array], int]] = []
         self._counts: list[int] = []  # of each stage's parameters
         names = iter(network._names)
         for stage in network.layers if stages is None else stages:
@@ -37,7 +37,7 @@ class Wired:
             parts = [(len(layer.parameters), next(names)) for layer in layers]
             parameters = [arrays[name] for count, own in parts for name in own[:count]]
             running = [arrays[name] for count, own in parts for name in own[count:]]
-            self._stages.append((stage, parameters + running, any(layer.noisy for layer in layers)))
+            self._stages.append((stage, parameters + running, sum(layer.noisy for layer in layers)))
             self._counts.append(len(parameters))
         # The pass back may end at the first stage that has parameters.
         self._first = next(i for i, count in enumerate(self._counts) if count)
@@ -55,11 +55,10 @@ class Wired:
         statistics: list[Array] = []
         drawn = 0
         for stage, arrays, noisy in self._stages:
-            u = None
-            if noisy and noise:
-                drawn += 1
-                u = noise[f"noise{drawn}"]
-            x, pull, batch = stage.forward(x, *arrays, train=train, noise=u)
+            u = [noise[f"noise{i + 1}"] for i in range(drawn, drawn + noisy)] if noise else []
+            drawn += noisy
+            several = isinstance(stage, Stage)
+            x, pull, batch = stage.forward(x, *arrays, train=train, noise=u if several else u[0] if u else None)
             if self._dtype is not None and not pullbacks and not is_complex(x):
                 x = namespace(x).astype(x, self._dtype, copy=False)
             pullbacks.append(pull)
@@ -72,7 +71,10 @@ class Wired:
             found: list[Array] = [None] * end if into is None else list(into)
             dx = dy
             for i in range(len(pullbacks) - 1, -1 if wrt_input else self._first - 1, -1):
-                dx, own = pullbacks[i](dx)
+                if isinstance(self._stages[i][0], Stage):
+                    dx, own = pullbacks[i](dx, None if into is None else into[end - self._counts[i] : end])
+                else:
+                    dx, own = pullbacks[i](dx)
                 if len(own) != self._counts[i]:
                     raise ValueError(f"{type(self._stages[i][0]).__name__} (layer {i + 1}): expected its pullback to "
                                      f"return {self._counts[i]} gradients of parameters, got {len(own)}")
@@ -80,7 +82,7 @@ class Wired:
                     dx = form(dx)  # before the parameters change, if they take their gradients at once
                 end -= len(own)
                 for at, gradient in enumerate(own, end):
-                    if into is None or into[at] is not None:
+                    if (into is None or into[at] is not None) and gradient is not found[at]:
                         found[at] = form(gradient, found[at])
             return dx if wrt_input else None, found
 

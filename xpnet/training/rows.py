@@ -111,7 +111,7 @@ class Rows:
             represents_exactly(self._buffer, x) and self._scaling[0].dtype == self._buffer.dtype)
         self._views: dict[int, tuple[Array, ...]] = {}
         self._ops = ops_of(x)
-        self._load = self._ops.gather(self._gather, x, self._scaling, size)
+        self._load = self._ops.gather(self._gather, x, self._scaling, self._buffer)
 
     def __enter__(self) -> Rows:
         return self

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._version import __version__
-from ..backend import Array, Device, namespace, to_numpy
+from ..backend import Array, Device, namespace, ops_of, to_numpy
 from ..files.json_form import field
 from ..files.storage import DamagedError, read_directory, read_json
 from ..nn.formats.safetensors import CheckpointError, blas_in_use, pack, readable, unpack
@@ -257,10 +257,11 @@ def fingerprint(data: Mapping[str, tuple[Array, Array]]) -> dict[str, Any]:
 
 def environment(device: Device) -> dict[str, str]:
     """Return what decides the last bits of a number: machine, versions, BLAS and its threads, device."""
-    library = namespace(device.empty((1,), "float32")).__name__.rpartition(".")[2]
-    version = getattr(sys.modules.get(library), "__version__", "")
-    told = {"machine": platform.machine(), "python": platform.python_version(), "arrays": f"{library} {version}",
-            "device": device.name, **blas_in_use()}
+    array = device.empty((1,), "float32")
+    library, kernels = namespace(array).__name__.rpartition(".")[2], ops_of(array).kernels
+    arrays = f"{library} {getattr(sys.modules.get(library), '__version__', '')}{kernels}"
+    told = {"machine": platform.machine(), "python": platform.python_version(), "arrays": arrays, "device": device.name,
+            **blas_in_use()}
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     threads = next((value for name in names if (value := os.environ.get(name))), str(os.cpu_count()))
     return {"threads": threads, **told}
