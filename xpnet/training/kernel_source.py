@@ -17,6 +17,8 @@ from .device_code import LAYERS, LOSSES, RuleCode
 
 __all__ = ["Geometry", "Program", "write"]
 
+FEW = 32  # outputs of which a block computes the gradients of all
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -138,6 +140,14 @@ __device__ T loss_of(const Step& s, const T* outputs, int b, int k, T& gradient)
     T value = 0;{code.text}
     return value;
 }}
+
+__device__ void lose(const Step& s, const T* outputs, T* dz) {{
+    for (int i = threadIdx.x; i < OUTPUTS * s.n; i += THREADS) {{
+        int k = i / s.n, b = i % s.n;
+        T value = loss_of(s, outputs, b, k, dz[k * BATCH + b]);
+        if (k == 0) dz[OUTPUTS * BATCH + b] = value;
+    }}
+}}
 """
     fixed = Path(cuda.__file__).with_name("persistent.cu").read_text("utf-8")
     program.text = "\n".join([*head, fixed, *functions, tail, program.text])
@@ -179,7 +189,7 @@ def _update(program: Program, network: Sequential, stages: list[list[int]], dens
     last, batch = len(dense), geometry.batch
     products = program.room(-(-widths[0] // geometry.share) * widths[1] * batch)
     outputs = [0, *(program.room(width * batch) for width in widths[1:])]
-    gradients = [0, *(program.room(width * batch) for width in widths[1:])]
+    gradients = ["", *(f"s.scratch + {program.room(width * batch)}" for width in widths[1:])]
     biases = [0, *(vectors[network._names[i][1]] for i in dense)]
     matrices = [0, 0, *(weights[network._names[i][0]] for i in dense[1:])]
     lines: list[str] = []
@@ -193,12 +203,12 @@ def _update(program: Program, network: Sequential, stages: list[list[int]], dens
         # The gradient of a bias that the next layer cancels is 0: see ``Learner``.
         db = "0" if cancelled else "c.total([&](int i, int b) { return v[i]; })"
         return [*found, f"descend_vector(s, c, s.vectors.at({biases[stage]} + c.k), {db});",
-                f"c.store(v, s.scratch + {gradients[stage]} + c.k * BATCH);"]
+                f"c.store(v, {gradients[stage]} + c.k * BATCH);"]
 
-    def columns(width: int, body: list[str]) -> None:
+    def columns(width: int, body: list[str], meet: bool = True) -> None:
         lines.extend([f"for (int round = 0; s.has(round, {width}); round++) {{",
                       f"    const Column c(s.feature(round), {width}, s.n);", "    T v[PER];",
-                      *(f"    {line}" for line in body), "}", "barrier();"])
+                      *(f"    {line}" for line in body), "}", *["barrier();"] * meet])
 
     def inputs(body: list[str]) -> None:
         lines.extend(["for (int round = 0; round * TEAMS < SLICE; round++) {",
@@ -220,15 +230,25 @@ def _update(program: Program, network: Sequential, stages: list[list[int]], dens
             f"dense<{widths[stage - 1]}, {widths[stage]}>(c, s.scratch + {outputs[stage - 1]}, "
             f"s.weights.w + {matrices[stage]}, {own}")
         columns(widths[stage], [made, *forward(stage), f"c.store(v, s.scratch + {outputs[stage]} + c.k * BATCH);"])
-    columns(widths[last], [
-        "const T value = c.total([&](int i, int b) { return "
-        f"loss_of(s, s.scratch + {outputs[last]}, b, c.k, v[i]); }});",
-        "if (c.leads() && c.k == 0) *s.losses = value;", *backward(last)])
+    made = f"s.scratch + {outputs[last]}"
+    if stages[last] or widths[last] > FEW:
+        columns(widths[last], [
+            f"const T value = c.total([&](int i, int b) {{ return loss_of(s, {made}, b, c.k, v[i]); }});",
+            "if (c.leads() && c.k == 0) *s.losses = value;", *backward(last)])
+    else:  # each block that needs the gradient computes all of it, and waits for no other
+        size = (widths[last] + 1) * batch  # the examples' losses come last
+        gradients[last] = f"s.scratch + {program.room(geometry.group * size)} + s.rank * {size}"
+        needed = "true" if last == 1 else f"s.has(0, {max(widths[last - 1], widths[last])})"
+        lines += [f"if ({needed}) {{", f"    lose(s, {made}, {gradients[last]});", "    __syncthreads();", "}"]
+        columns(widths[last], [
+            f"const T value = c.total([&](int i, int b) {{ return ({gradients[last]})[OUTPUTS * BATCH + b]; }});",
+            "if (c.leads() && c.k == 0) *s.losses = value;", f"c.load(v, {gradients[last]} + c.k * BATCH);",
+            *backward(last)[:-1]], meet=False)
     for stage in range(last, 1, -1):
         columns(widths[stage - 1], [
-            f"dense_backward<{widths[stage]}>(s, c, s.scratch + {outputs[stage - 1]}, s.scratch + {gradients[stage]}, "
+            f"dense_backward<{widths[stage]}>(s, c, s.scratch + {outputs[stage - 1]}, {gradients[stage]}, "
             f"s.weights.at({matrices[stage]}), v);", *backward(stage - 1)])
-    dz = f"s.scratch + {gradients[1]}"
+    dz = gradients[1]
     if any(network.layers[i].parameters for i in stages[0]):
         first = next(i for i in stages[0] if network.layers[i].parameters)
         inputs(["c.each([&](int i, int b) { v[i] = 0; });", "for (int j = 0; j < FIRST_WIDTH; j++)",

@@ -16,7 +16,7 @@ constexpr int TEAMS = THREADS / TEAM, PER = (BATCH + TEAM - 1) / TEAM;
 constexpr int PARTS = (FEATURES + SLICE - 1) / SLICE;       // blocks of a group that have features
 constexpr int ROWS = (BATCH + 3) / 4, ROOM = 4 * ROWS + 1;  // odd, so that a column of examples is in different banks
 constexpr int CHUNKS = (SLICE + CHUNK - 1) / CHUNK;
-constexpr int UNROLL = PER < 16 ? 16 / PER : 1;            // so that about 16 loads are under way
+constexpr int UNROLL = PER < 32 ? 32 / PER : 1;            // so that about 32 loads are under way
 typedef unsigned long long U64;
 
 // Waits for the group's blocks, and makes what they wrote visible.
