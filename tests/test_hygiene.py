@@ -28,7 +28,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 COMPAT = {"array_api_compat", "array_api_strict", "array_api_extra"}
 LIBRARIES = COMPAT | {"numpy", "cupy", "torch", "jax", "scipy", "dask"}
 #: What knows that libraries differ.
-ROOM = ("backend/arrays.py", "backend/devices.py", "backend/gpu.py", "backend/ops.py")
+ROOM = ("backend/arrays.py", "backend/devices.py", "backend/gpu.py", "backend/ops.py",
+        "backend/cuda/persistent.py")
 #: The rooms that work on the host by nature, and so know NumPy; nobody else knows an array library.
 HOST = {
     "backend/blas.py", "datasets/inputs.py", "nn/formats/convert.py", "nn/formats/dtypes.py",

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import re
 import subprocess
 import sys
 from typing import Any
 
+import cpucuda
 import numpy as np
 import pytest
-from helpers import assert_close, blobs
+from helpers import assert_close, assert_same, blobs
 
 import xpnet
-from xpnet.backend import Device, to_numpy
+from xpnet.backend import Device, survey, to_numpy
+from xpnet.backend.cuda import persistent as gpu
 from xpnet.backend.cuda.persistent import Limits
 from xpnet.nn.layers import BatchNorm, Dropout, LeakyReLU, Linear, Tanh
-from xpnet.training import persistent
+from xpnet.training import loop, persistent
 from xpnet.training.kernel_source import Program, write
 
 pytestmark = pytest.mark.backends("cupy")
@@ -50,6 +53,18 @@ def data(device: Device, loss: Any, dtype: str) -> tuple[Any, Any]:
     return (x, y) if loss is None else (x, device.asarray(np.sin(to_numpy(x)[:, :3]), dtype))
 
 
+def emulated(device: Device) -> bool:
+    """Return whether a device is no GPU."""
+    return bool(device.xp.cuda.runtime.getDeviceProperties(0)["name"] == b"CPU emulation")
+
+
+def kernel_of(trainer: xpnet.Trainer, x: Any, y: Any, limits: Limits, threads: int) -> persistent.Persistent:
+    """Return the kernel of a trainer that was started."""
+    return persistent.Persistent(
+        trainer.learner, trainer.architecture, trainer.optimizer, trainer.loss, trainer.l2, trainer.clip_norm,
+        trainer.seed, trainer.batches(x, y), limits=limits, threads=threads)
+
+
 def trained(device: Device, case: str, dtype: str = "float64") -> tuple[xpnet.Trainer, np.ndarray]:
     """Return a trainer after 200 updates and their losses: on a GPU by the kernel, in two launches."""
     network, options, limits = CASES[case]
@@ -59,17 +74,10 @@ def trained(device: Device, case: str, dtype: str = "float64") -> tuple[xpnet.Tr
         trainer.fit(x, y, steps=STEPS, evaluate_every=STEPS)
         return trainer, np.asarray(trainer.history.batch_loss)
     trainer.start(device, x)
-    kernel = persistent.Persistent(
-        trainer.learner, network, trainer.optimizer, trainer.loss, trainer.l2, trainer.seed, x, y, trainer.batch_size,
-        limits=limits, threads=128 if trainer.batch_size > 32 else 64)
-    batches, rates = trainer.batches(x, y), np.asarray([trainer.schedule(t) for t in range(STEPS)])
-    sizes = [batches.sizes[t % batches.per_epoch] for t in range(STEPS)]
-    examples = np.zeros((STEPS, trainer.batch_size), "int32")
-    for t, size in enumerate(sizes):
-        examples[t, :size] = to_numpy(batches._rows(t))
-    parts = [slice(0, 70), slice(70, STEPS)]
-    return trainer, np.concatenate([to_numpy(kernel.run(part.start, rates[part], examples[part], sizes[part]))
-                                    for part in parts])
+    kernel = kernel_of(trainer, x, y, limits, 128 if trainer.batch_size > 32 else 64)
+    rates = np.asarray([np.atleast_1d(trainer.schedule(t)) for t in range(STEPS)])
+    parts = [kernel.run(first, last, rates[first:last]) for first, last in ((0, 70), (70, STEPS))]
+    return trainer, np.concatenate([to_numpy(part) for part in parts])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -99,11 +107,9 @@ def bits(remove: int = -1) -> str:
     persistent.write = damaged
     try:
         x, y = data(Device("cuda"), None, "float32")
-        trainer = xpnet.Trainer(EVERYTHING, optimizer=xpnet.SGD(0.9), schedule=0.05)
+        trainer = xpnet.Trainer(EVERYTHING, optimizer=xpnet.SGD(0.9), batch_size=50)
         trainer.start(Device.of(x), x)
-        kernel = persistent.Persistent(trainer.learner, EVERYTHING, trainer.optimizer, trainer.loss, 0.0, 0, x, y, 40,
-                                       limits=Limits(4, 10**5), threads=128)
-        losses = kernel.run(0, [0.05] * 6, np.arange(240).reshape(6, 40) % 120, [40] * 5 + [31])
+        losses = kernel_of(trainer, x, y, Limits(4, 10**5), 128).run(0, 6, np.full((6, 1), 0.05))
         made = [losses, *trainer.state().values()]
     finally:
         persistent.write = whole
@@ -120,5 +126,126 @@ def test_the_bits_do_not_depend_on_the_order_of_threads_unless_a_barrier_lacks(d
     assert done.returncode == 0, done.stderr
     found, intact = done.stdout.split(), bits()
     assert found[:2] == [intact, intact]
-    if "emulation" in device.xp.cuda.runtime.getDeviceProperties(0)["name"].decode():
+    if emulated(device):
         assert intact not in found[2:]  # a GPU may be lucky
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have runs of any length use the kernel; return the updates of each launch, as they are made."""
+    made: list[int] = []
+    plain = gpu.launch
+
+    def counted(*arguments: Any) -> None:
+        made.append(arguments[-2])
+        plain(*arguments)
+
+    monkeypatch.setattr(loop, "WORTHWHILE", 0)
+    monkeypatch.setattr(gpu, "launch", counted)
+    return made
+
+
+def fitted(device: Device, *steps: int, **options: Any) -> xpnet.Trainer:
+    """Return a trainer after calls of ``fit`` until these updates, evaluated at every 100th."""
+    x, y = data(device, None, options.get("dtype", "float64"))
+    network = options.pop("network", EVERYTHING)
+    trainer = xpnet.Trainer(network, **{"schedule": 0.02, "batch_size": 16, "dtype": "float64", **options})
+    for until in steps:
+        trainer.fit(x, y, steps=until, evaluate_every=100)
+    return trainer
+
+
+def test_fit_launches_once_between_evaluations(device: Device, launches: list[int]) -> None:
+    trainer, plain = fitted(device, 210), fitted(Device(), 210)
+    assert (trainer.path, plain.path) == ("persistent", "plain")
+    assert launches == [100, 100, 10]
+    assert_close(np.asarray(trainer.history.batch_loss), np.asarray(plain.history.batch_loss), 1e-9)
+    for row, expected in zip(trainer.history.rows, plain.history.rows, strict=True):
+        assert_close([*row.values()], [*expected.values()], 1e-9)
+    interrupted = fitted(device, 40, 210)
+    assert launches[3:] == [40, 60, 100, 10]
+    assert_same(interrupted.state(), trainer.state())
+    assert_same(interrupted.history.batch_loss, trainer.history.batch_loss)
+    assert pickle.loads(pickle.dumps(trainer)).step == 210  # noqa: S301
+
+
+def test_a_launch_is_all_that_an_interval_launches(device: Device, launches: list[int]) -> None:
+    if not emulated(device):
+        pytest.skip("the emulation counts launches")
+    trainer = fitted(device, 1)
+    x, y = data(device, None, "float64")
+    loops = loop.Loop(trainer, trainer.batches(x, y), updates=1)
+    before = cpucuda.counts()
+    loops.update_until(101)
+    found = cpucuda.counts()
+    assert launches == [1, 100]
+    assert {name: found[name] - before[name] for name in found} == {"kernels": 1, "cublas": 0}
+
+
+def test_a_model_that_diverges_is_frozen_and_leaves_the_others_alone(device: Device, launches: list[int]) -> None:
+    options = {"schedule": np.asarray([0.02, 1e200, 0.03]), "divergence": "freeze", "network": xpnet.mlp(7, [6], 3)}
+    trainer, plain = fitted(device, 210, **options), fitted(Device(), 210, **options)
+    assert launches
+    assert trainer.diverged.keys() == plain.diverged.keys() == {1}
+    for name, array in plain.state().items():
+        assert_close(trainer.state()[name], array, 1e-9, name)
+
+
+def test_divergence_is_raised_with_its_place(device: Device, launches: list[int]) -> None:
+    with pytest.raises(xpnet.DivergenceError, match=r"at update \d+ .*not finite first: .* at update \d+"):
+        fitted(device, 210, schedule=1e200, network=xpnet.mlp(7, [6], 3))
+    assert launches == [100]
+
+
+def test_some_rows_of_the_data(device: Device, launches: list[int]) -> None:
+    found = []
+    for where in (device, Device()):
+        x, y = data(where, None, "float64")
+        only = where.asarray(np.arange(119, 20, -1))
+        trainer = xpnet.Trainer(xpnet.mlp(7, [6], 3), batch_size=16, dtype="float64")
+        trainer.start(where, x, only)
+        loop.Loop(trainer, trainer.batches(x, where.xp.take(y, only), only), updates=20).update_until(20)
+        found.append(trainer)
+    assert launches == [20]
+    for name, array in found[1].state().items():
+        assert_close(found[0].state()[name], array, 1e-9, name)
+
+
+class Own(Tanh):
+    """A layer without CUDA code."""
+
+
+@pytest.mark.parametrize(("options", "why"), [
+    ({"network": xpnet.mlp(7, [257], 3)}, "layer 1 has 257 outputs, more than 256"),
+    ({"network": xpnet.Sequential(7, [Linear(4), Own(), Linear(3)])}, "layer 2, Own, has no CUDA code"),
+    ({"network": xpnet.Sequential(3, [BatchNorm()])}, "there is no Linear layer"),
+    ({"clip_norm": 1.0}, "gradients are clipped"),
+    ({"seed": 2**128, "order_seed": 0}, "more than 128 bits"),
+])
+def test_why_there_is_no_kernel(
+    device: Device, launches: list[int], caplog: pytest.LogCaptureFixture, options: dict[str, Any], why: str
+) -> None:
+    caplog.set_level("DEBUG")
+    network = options.get("network", EVERYTHING)
+    x, y = data(device, None, "float64")
+    trainer = xpnet.Trainer(network, dtype="float64", **{k: v for k, v in options.items() if k != "network"})
+    trainer.fit(x[:, :network.in_features].copy(), y, steps=2)
+    assert trainer.path == "plain"
+    assert not launches
+    assert why in caplog.text
+    if "network" in options:
+        assert why in trainer.network.summary(device)
+
+
+def test_who_is_told_of_the_kernel(device: Device, caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
+    assert "one launch for many updates" in fitted(device, 1).network.summary(device)
+    assert "cpu is no GPU" in fitted(device, 1).network.summary("cpu")
+    assert [row["persistent"] for row in survey()] == ["no: cpu is no GPU", "yes"]
+    caplog.set_level("DEBUG")
+    fitted(device, 2)
+    assert "compiled for runs of 1000 updates or more" in caplog.text
+    monkeypatch.setattr(loop, "WORTHWHILE", 0)
+    monkeypatch.setattr(persistent, "write", lambda *_: Program("this is no C++"))
+    caplog.clear()
+    assert fitted(device, 2).path == "plain"
+    assert "the persistent kernel does not compile" in caplog.text

@@ -64,6 +64,8 @@ class Batches:
         Batches in an epoch.
     start : int
         The update that takes the first batch of epoch 0; below 0 for a run that begins with a later epoch.
+    data : tuple
+        The features, the labels, and ``only``.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Batches:
         self.size: int = min(size, self.n)
         self.per_epoch: int = batches_per_epoch(self.n, size, at_least)
         self.start = 0
+        self.data: tuple[Array, Array, Array | None] = x, labels, only
         self._labels, self._seed, self._device, self._only = labels, seed, device, only
         self._encode = (loss or SoftmaxCrossEntropy()).encoder(outputs, device, dtype)
         self._batch: Halves | Rows = rows or Rows(x, self.size, device, dtype)
@@ -97,6 +100,32 @@ class Batches:
                 rows, following = following, self._rows(update + 1) if update + 1 < until else None
                 labels = self._device.xp.take(self._labels, rows, axis=0)
                 yield batch.take(self._of_x(rows), self._of_x(following)), self._encode(labels)
+
+    def examples(self, first: int, until: int) -> tuple[Array, Array]:
+        """Return which examples updates first to until - 1 take, in host memory.
+
+        Parameters
+        ----------
+        first, until : int
+            The updates.
+
+        Returns
+        -------
+        examples : array of int, shape (updates, size)
+            Their indices among the labels; the rows of smaller batches end with zeros.
+        sizes : array of int, shape (updates,)
+            The number of examples of each update.
+        """
+        host = Device()
+        found, sizes = host.empty((until - first, self.size), "int64"), host.empty((until - first,), "int64")
+        order = None
+        for update in range(first, until):
+            epoch, i = divmod(update - self.start, self.per_epoch)
+            if order is None or not i:
+                order = random.permutation(self._seed, epoch, self.n)
+            rows = order[i * self.size : (i + 1) * self.size]
+            found[update - first, : len(rows)], sizes[update - first] = rows, len(rows)
+        return found, sizes
 
     def _of_x(self, examples: Array | None) -> Array | None:
         """Return the indices in x of examples, which are numbered as their labels are."""

@@ -7,13 +7,13 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from ..backend import cuda
+from ..backend.cuda.persistent import fixed_source
+from ..nn.device_code import LAYERS, LOSSES
 from ..nn.layers import Linear
 from ..nn.sequential import Sequential
-from .device_code import LAYERS, LOSSES, RuleCode
+from .device_rules import RuleCode
 
 __all__ = ["Geometry", "Program", "write"]
 
@@ -149,8 +149,7 @@ __device__ void lose(const Step& s, const T* outputs, T* dz) {{
     }}
 }}
 """
-    fixed = Path(cuda.__file__).with_name("persistent.cu").read_text("utf-8")
-    program.text = "\n".join([*head, fixed, *functions, tail, program.text])
+    program.text = "\n".join([*head, fixed_source(), *functions, tail, program.text])
     return program
 
 

@@ -26,6 +26,10 @@ class Run:
         Everything that changes as the run goes on.
     stopping : bool
         Whether ``fit`` was asked to end.
+    path : str
+        How ``fit`` makes its updates: ``"plain"``, by the layers one after the other, or ``"persistent"``, many in one
+        launch of a kernel written for the network. The latter are on GPUs and of long runs; the logger
+        ``xpnet.training.loop`` says at level DEBUG why a run's are not.
     """
 
     architecture: Sequential
@@ -37,6 +41,7 @@ class Run:
     dtype: str
     models: tuple[int, ...]
     device: Device | None
+    path: str = "plain"
 
     def __init__(self) -> None:
         self.run_state: RunState = RunState()

@@ -1,21 +1,28 @@
-"""The launch of a kernel that makes many updates of a network."""
+"""The launch of a kernel that makes many updates of a network: see ``persistent.cu``."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..arrays import Array
 from ..devices import Device
 
-__all__ = ["C_TYPES", "Limits", "compile_kernel", "launch", "limits"]
+__all__ = ["C_TYPES", "CompileError", "Limits", "compile_kernel", "fixed_source", "launch", "limits"]
 
 #: C's names of the dtypes that the kernel reads.
 C_TYPES = {"float32": "float", "float64": "double", "bool": "bool", "int8": "signed char", "int16": "short",
            "int32": "int", "int64": "long long", "uint8": "unsigned char", "uint16": "unsigned short",
            "uint32": "unsigned int", "uint64": "unsigned long long"}
+
+
+class CompileError(RuntimeError):
+    """A kernel does not compile here; the message says why."""
 
 
 class Limits(NamedTuple):
@@ -32,7 +39,12 @@ def limits(device: Device) -> Limits:
     return Limits(attributes["MultiProcessorCount"], attributes["MaxSharedMemoryPerBlockOptin"] - 2048)
 
 
-@functools.lru_cache(maxsize=256)
+def fixed_source() -> str:
+    """Return the part of the source that does not depend on the network."""
+    return Path(__file__).with_suffix(".cu").read_text("utf-8")
+
+
+@functools.lru_cache(maxsize=64)
 def compile_kernel(source: str, cooperative: bool, shared: int, device: Device) -> Any:
     """Return the kernel ``train`` of a source, compiled for the device, which is the current one.
 
@@ -46,15 +58,23 @@ def compile_kernel(source: str, cooperative: bool, shared: int, device: Device) 
         Bytes of dynamic shared memory.
     device : Device
         Where it runs.
+
+    Raises
+    ------
+    CompileError
+        If it does not compile.
     """
-    kernel = importlib.import_module("cupy").RawKernel(source, "train", enable_cooperative_groups=cooperative)
+    cupy = importlib.import_module("cupy")
+    kernel = cupy.RawKernel(source, "train", enable_cooperative_groups=cooperative)
+    try:
+        kernel.compile()
+    except cupy.cuda.compiler.CompileException as error:
+        raise CompileError(str(error).strip().splitlines()[0]) from error
     if shared > 48 * 1024:
         kernel.max_dynamic_shared_size_bytes = shared
-    kernel.compile()
     return kernel
 
 
 def launch(kernel: Any, blocks: int, threads: int, shared: int, arrays: Sequence[Array], *numbers: int) -> None:
     """Launch a kernel on the current stream with pointers to arrays, and then integers."""
-    integers = [importlib.import_module("numpy").int32(number) for number in numbers]
-    kernel((blocks,), (threads,), (*arrays, *integers), shared_mem=shared)
+    kernel((blocks,), (threads,), (*arrays, *map(np.int32, numbers)), shared_mem=shared)

@@ -1,6 +1,6 @@
-"""CUDA code of layers, losses and update rules, for the kernel that makes many updates of a network.
+"""CUDA code of layers and losses, for the kernel that makes many updates of a network in one launch.
 
-The registries ``LAYERS``, ``LOSSES`` and ``RULES`` have a text for each class. A layer's text sees one feature in all
+The registries ``LAYERS`` and ``LOSSES`` have a text for each class. A layer's text sees one feature in all
 examples of the batch, of which a thread has some: ``c.each`` calls a function for each of them, ``c.total`` sums one
 over the batch, and ``v[i]`` is the value of the thread's i-th. ``forward`` turns it from the layer's input into the
 output, ``backward`` from the gradient with respect to the output into that with respect to the input. The layer's
@@ -11,14 +11,14 @@ gradient of ``gamma`` as ``dgamma``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..nn.layers import BatchNorm, Dropout, LeakyReLU, ReLU, Tanh
-from ..nn.losses import MeanSquaredError, SoftmaxCrossEntropy
-from .optimizers import SGD, Adam, AdamW
+from ..backend import Device
+from .layers import BatchNorm, Dropout, Layer, LeakyReLU, Linear, ReLU, Standardize, Tanh
+from .losses import MeanSquaredError, SoftmaxCrossEntropy
 
-__all__ = ["LAYERS", "LOSSES", "RULES", "RuleCode", "rule_code"]
+__all__ = ["LAYERS", "LOSSES", "why_no_kernel"]
 
 
 class LayerCode(NamedTuple):
@@ -38,17 +38,6 @@ class LossCode(NamedTuple):
 
     text: str
     labels: bool  # rather than targets in the network's dtype
-
-
-class RuleCode(NamedTuple):
-    """A text that changes ``w``, ``slot0`` and ``slot1`` by the gradient ``g``, and the numbers that it names.
-
-    ``rates`` maps the learning rates (updates, models) and the updates made before to numbers of each update.
-    """
-
-    text: str
-    numbers: Mapping[str, Any]
-    rates: Callable[[Any, Any], Mapping[str, Any]] = lambda lr, step: {"lr": lr}
 
 
 LAYERS: dict[type, LayerCode] = {
@@ -133,44 +122,24 @@ LOSSES: dict[type, LossCode] = {
     ),
 }
 
-
-def _sgd(rule: SGD) -> RuleCode:
-    if rule.plain:
-        return RuleCode("w -= lr * g;", {})
-    step = "g + momentum * slot0" if rule.nesterov else "slot0"
-    return RuleCode(f"slot0 = momentum * slot0 + g;\n    w -= lr * ({step});", {"momentum": rule.momentum})
+WIDEST = 256  # outputs of a layer
 
 
-def _adam(rule: Adam) -> RuleCode:
-    return RuleCode(
-        """slot0 = beta1 * slot0 + rest1 * g;
-    slot1 = beta2 * slot1 + rest2 * (g * g);
-    w -= rate * slot0 / (sqrt(slot1 / correction) + eps);""",
-        {"beta1": rule.beta1, "beta2": rule.beta2, "rest1": 1.0 - rule.beta1, "rest2": 1.0 - rule.beta2,
-         "eps": rule.eps},
-        lambda lr, step: {"lr": lr, "rate": lr / (1.0 - rule.beta1 ** (step + 1)),
-                          "correction": 1.0 - rule.beta2 ** (step + 1)},
-    )
-
-
-RULES: dict[type, Callable[[Any], RuleCode]] = {SGD: _sgd, Adam: _adam, AdamW: _adam}
-
-
-def rule_code(rule: Any, l2: Any) -> RuleCode:
-    """Return the text of a rule with the penalty and the decay of weights before it.
+def why_no_kernel(layers: Sequence[Layer], device: Device) -> str:
+    """Return why no kernel makes many updates of a network in one launch; "" if one does.
 
     Parameters
     ----------
-    rule : Optimizer
-        One of ``RULES``, its hyper-parameters numbers or arrays (models,).
-    l2 : float or array
-        The penalty's factor.
+    layers : sequence of Layer
+        All layers; one that scales the input comes first.
+    device : Device
+        Where they train.
     """
-    code, numbers, before = RULES[type(rule)](rule), {}, ""
-    if hasattr(l2, "shape") or l2:
-        numbers["penalty"] = 2.0 * l2
-        before += "if (weight) g += penalty * w;\n    "
-    if hasattr(rule.weight_decay, "shape") or rule.weight_decay:
-        numbers["decay"] = rule.weight_decay
-        before += "if (weight) w *= 1 - lr * decay;\n    "
-    return code._replace(text=before + code.text, numbers={**code.numbers, **numbers})
+    if not device.name.startswith("cuda"):
+        return f"{device.name} is no GPU"
+    for i, layer in enumerate(layers):
+        if type(layer) is Linear and layer.out_width > WIDEST:
+            return f"layer {i + 1} has {layer.out_width} outputs, more than {WIDEST}"
+        if type(layer) not in (Linear, *LAYERS) and not (type(layer) is Standardize and not i):
+            return f"layer {i + 1}, {type(layer).__name__}, has no CUDA code"
+    return "" if any(type(layer) is Linear for layer in layers) else "there is no Linear layer"
