@@ -36,7 +36,7 @@ CASES: dict[str, tuple[xpnet.Sequential, dict[str, Any], Limits]] = {
                                     Limits(2, 300)),
     "models, adam": (xpnet.mlp(7, [6, 5], 3, batch_norm=True, dropout=[0.1, 0.2, 0.3]), {
         "optimizer": xpnet.Adam([0.9, 0.8, 0.7]), "l2": [0.0, 1e-3, 1e-2], "seed": [0, 1, 2]}, Limits(7, 10**5)),
-    "models, a block each": (xpnet.mlp(7, [6], 3, dropout=0.1), {
+    "models, a block each": (xpnet.mlp(7, [6], 3, dropout=0.1, initializer=xpnet.Normal([0.5, 0.3])), {
         "optimizer": xpnet.AdamW(weight_decay=[0.1, 0.2]), "schedule": np.asarray([0.01, 0.02])}, Limits(1, 10**5)),
     "squared error": (xpnet.mlp(7, [6, 5], 3), {"loss": xpnet.MeanSquaredError(), "optimizer": xpnet.AdamW()},
                       Limits(3, 10**5)),

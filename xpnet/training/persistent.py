@@ -122,8 +122,7 @@ class Persistent:
         if why:
             raise UnsuitableError(why)
         limits = limits or gpu.limits(device)
-        network = learner.trained.with_layers([hosted(layer) for layer in
-                                               architecture.layers[int(architecture.scales_input) :]])
+        network = learner.trained.with_layers(architecture.layers[int(architecture.scales_input) :])
         self._models: tuple[int, ...] = first.shape[1:-1]
         models = self._models[0] if self._models else 1
         placed = geometry(network, batch, models, first.dtype.itemsize, limits, threads)
