@@ -8,6 +8,7 @@ prepares them ahead where both cores are between wide products.
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 from .. import random
 from ..backend import Array, Device, ops_of
@@ -77,6 +78,7 @@ class Batches:
         self.per_epoch: int = batches_per_epoch(self.n, size, at_least)
         self.start = 0
         self.data: tuple[Array, Array, Array | None] = x, labels, only
+        self._drawn: tuple[int, Any] = -1, None  # an epoch and its order, in host memory
         self._labels, self._seed, self._device, self._only = labels, seed, device, only
         self._encode = (loss or SoftmaxCrossEntropy()).encoder(outputs, device, dtype)
         self._batch: Halves | Rows = rows or Rows(x, self.size, device, dtype)
@@ -116,16 +118,19 @@ class Batches:
         sizes : array of int, shape (updates,)
             The number of examples of each update.
         """
-        host = Device()
-        found, sizes = host.empty((until - first, self.size), "int64"), host.empty((until - first,), "int64")
-        order = None
-        for update in range(first, until):
+        host, sizes = Device(), self.sizes
+        found = host.empty((until - first, self.size), "int64")
+        update = first
+        while update < until:  # epoch by epoch
             epoch, i = divmod(update - self.start, self.per_epoch)
-            if order is None or not i:
-                order = random.permutation(self._seed, epoch, self.n)
-            rows = order[i * self.size : (i + 1) * self.size]
-            found[update - first, : len(rows)], sizes[update - first] = rows, len(rows)
-        return found, sizes
+            if self._drawn[0] != epoch:
+                self._drawn = epoch, random.permutation(self._seed, epoch, self.n)
+            count = min(self.per_epoch - i, until - update)
+            order = self._drawn[1][i * self.size : (i + count) * self.size]
+            flat = host.xp.reshape(found[update - first : update - first + count, :], (-1,), copy=False)
+            flat[: order.shape[0]] = order
+            update += count
+        return found, host.asarray([sizes[(t - self.start) % self.per_epoch] for t in range(first, until)])
 
     def _of_x(self, examples: Array | None) -> Array | None:
         """Return the indices in x of examples, which are numbered as their labels are."""

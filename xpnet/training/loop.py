@@ -48,7 +48,7 @@ class Loop:
         self._trainer, self._batches, self._data = trainer, batches, data or {}
         self._policy: DivergencePolicy = POLICIES[trainer.divergence](trainer.models, self.rate, self._locate)
         self._kernel = self._find_kernel(updates)
-        trainer.path = "persistent" if self._kernel else "plain"
+        trainer.persistent = self._kernel is not None
 
     def _find_kernel(self, updates: int) -> Persistent | None:
         """Return the kernel that makes many updates in one launch, if it pays and there is one; log it if not."""

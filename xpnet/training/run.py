@@ -26,10 +26,8 @@ class Run:
         Everything that changes as the run goes on.
     stopping : bool
         Whether ``fit`` was asked to end.
-    path : str
-        How ``fit`` makes its updates: ``"plain"``, by the layers one after the other, or ``"persistent"``, many in one
-        launch of a kernel written for the network. The latter are on GPUs and of long runs; the logger
-        ``xpnet.training.loop`` says at level DEBUG why a run's are not.
+    persistent : bool
+        Whether a persistent kernel makes the updates of ``fit``: see ``path``.
     """
 
     architecture: Sequential
@@ -41,7 +39,7 @@ class Run:
     dtype: str
     models: tuple[int, ...]
     device: Device | None
-    path: str = "plain"
+    persistent: bool = False
 
     def __init__(self) -> None:
         self.run_state: RunState = RunState()
@@ -102,6 +100,14 @@ class Run:
         if self._learner is None:
             raise RuntimeError("this trainer has no network yet: call fit(x, y) first")
         return self._learner
+
+    @property
+    def path(self) -> str:
+        """How ``fit`` makes its updates: ``"persistent"``, many in one launch, or ``"plain"``, layer by layer.
+
+        The first is for GPUs and long runs; the logger ``xpnet.training.loop`` says at level DEBUG why a run's are not.
+        """
+        return "persistent" if self.persistent else "plain"
 
     @property
     def network(self) -> Network:
