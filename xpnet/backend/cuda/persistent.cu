@@ -185,7 +185,8 @@ __device__ void multiply(const Step& s, int from, T* to, bool add) {
     }
 }
 
-// Changes rows of W1 by the product of features in shared memory and the gradient dz. A thread has 2 rows and 4 outputs.
+// Changes rows of W1 by the product of features in shared memory and the gradient dz. A thread has 2 rows and 4 outputs
+// at a time.
 __device__ void descend_first(const Step& s, int from, const T* dz) {
     constexpr int TALL = (CHUNK + 1) / 2, WIDE = (FIRST_WIDTH + 3) / 4;
     int count = min(CHUNK, s.count - from);
