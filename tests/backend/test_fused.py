@@ -150,7 +150,7 @@ def test_trajectories_are_those_of_numpy_and_members_those_of_solo_runs(device: 
     rates = np.asarray([1e-4, 1e-2])
     both, numpy = trained(device, rates), trained(Device(), rates)
     assert both.path == "fused"
-    assert numpy.path == "layers"
+    assert numpy.path == "plain"
     assert_close(both.history.batch_loss, numpy.history.batch_loss, 1e-9)
     for name in numpy.arrays.keys() - {"b1", "b2"}:  # batch norm cancels these
         assert_close(both.arrays[name], numpy.arrays[name], 1e-9, name)
@@ -167,7 +167,7 @@ def test_what_makes_the_updates_is_logged(device: Device, caplog: pytest.LogCapt
     for optimizer in (xpnet.SGD(), Mine()):
         trainer = xpnet.Trainer(xpnet.mlp(6, [5], 3), optimizer=optimizer)
         trainer.fit(x, y, steps=1)
-    assert trainer.path == "layers"
+    assert trainer.path == "plain"
     fused, layers = (record.getMessage() for record in caplog.records if record.name.startswith("xpnet"))
     assert fused.endswith("are made by way of fused")
     assert layers.endswith("are made by way of layers (no fused kernel for Mine)")

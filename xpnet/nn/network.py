@@ -189,8 +189,13 @@ class Network:
 
         return load_network(cls, path, device)
 
-    def summary(self) -> str:
+    def summary(self, device: str | Device | None = None) -> str:
         """Return the layers as a text table: output shapes, parameters, operations; ``summary.layers`` gives rows.
+
+        Parameters
+        ----------
+        device : str or Device, optional
+            A line more says whether long runs there make many updates in one launch, and if not, why.
 
         Returns
         -------
@@ -199,7 +204,7 @@ class Network:
         """
         from .summary import summary
 
-        return summary(self)
+        return summary(self, device)
 
     def to_npz(self, path: str | Path) -> None:
         """Write the arrays and the architecture to an npz file: see ``formats.convert.save_npz``.

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..backend import Array, to_numpy
+from ..backend import Array, Device, to_numpy
 from ..datasets.admission import check_finite
+from .device_code import why_no_kernel
 from .examples import check_features, to_float
 from .sequential import Sequential
 
@@ -48,13 +49,15 @@ def layers(network: Sequential | Network) -> list[dict[str, Any]]:
     return rows
 
 
-def summary(network: Sequential | Network) -> str:
+def summary(network: Sequential | Network, device: str | Device | None = None) -> str:
     """Return the layers as a table in plain text: output shapes, parameters, operations, and the totals.
 
     Parameters
     ----------
     network : Sequential or Network
         What to describe; the rows are of one model, and the last line says how many there are.
+    device : str or Device, optional
+        A line more says whether long runs there make many updates in one launch, and if not, why.
 
     Returns
     -------
@@ -73,6 +76,11 @@ def summary(network: Sequential | Network) -> str:
     table = text_table(header, lines, left=("layer", "output", "arrays")).split("\n")
     rule = "-" * max(map(len, table))
     text = "\n".join([table[0], rule, *table[1:-1], rule, table[-1]])
+    if device is not None:
+        device = Device(device) if isinstance(device, str) else device
+        why = why_no_kernel((network if isinstance(network, Sequential) else network.architecture).layers, device)
+        text += f"\ntraining on {device.name}: " + (f"one launch for each update or more ({why})" if why else
+                                                    "one launch for many updates of a long run")
     if isinstance(network, Sequential):
         return text
     arrays = network.arrays

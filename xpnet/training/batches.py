@@ -8,6 +8,7 @@ prepares them ahead where both cores are between wide products.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from typing import Any
 
 from .. import random
 from ..backend import Array, Device, ops_of
@@ -66,6 +67,8 @@ class Batches:
         Batches in an epoch.
     start : int
         The update that takes the first batch of epoch 0; below 0 for a run that begins with a later epoch.
+    data : tuple
+        The features, the labels, and ``only``.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class Batches:
         self.size: int = min(size, self.n)
         self.per_epoch: int = batches_per_epoch(self.n, size, at_least)
         self.start = 0
+        self.data: tuple[Array, Array, Array | None] = x, labels, only
+        self._drawn: tuple[int, Any] = -1, None  # an epoch and its order, in host memory
         self._labels, self._seed, self._device, self._only = labels, seed, device, only
         self._encode = (loss or SoftmaxCrossEntropy()).encoder(outputs, device, dtype)
         self._batch: Halves | Rows = rows or Rows(x, self.size, device, dtype)
@@ -103,6 +108,35 @@ class Batches:
                     continue
                 labels = self._device.xp.take(self._labels, rows, axis=0)
                 yield batch.take(self._of_x(rows), self._of_x(following)), self._encode(labels)
+
+    def examples(self, first: int, until: int) -> tuple[Array, Array]:
+        """Return which examples updates first to until - 1 take, in host memory.
+
+        Parameters
+        ----------
+        first, until : int
+            The updates.
+
+        Returns
+        -------
+        examples : array of int, shape (updates, size)
+            Their indices among the labels; the rows of smaller batches end with zeros.
+        sizes : array of int, shape (updates,)
+            The number of examples of each update.
+        """
+        host, sizes = Device(), self.sizes
+        found = host.empty((until - first, self.size), "int64")
+        update = first
+        while update < until:  # epoch by epoch
+            epoch, i = divmod(update - self.start, self.per_epoch)
+            if self._drawn[0] != epoch:
+                self._drawn = epoch, random.permutation(self._seed, epoch, self.n)
+            count = min(self.per_epoch - i, until - update)
+            order = self._drawn[1][i * self.size : (i + count) * self.size]
+            flat = host.xp.reshape(found[update - first : update - first + count, :], (-1,), copy=False)
+            flat[: order.shape[0]] = order
+            update += count
+        return found, host.asarray([sizes[(t - self.start) % self.per_epoch] for t in range(first, until)])
 
     def _of_x(self, examples: Array | None) -> Array | None:
         """Return the indices in x of examples, which are numbered as their labels are."""

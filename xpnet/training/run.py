@@ -26,6 +26,8 @@ class Run:
         Everything that changes as the run goes on.
     stopping : bool
         Whether ``fit`` was asked to end.
+    persistent : bool
+        Whether a persistent kernel makes the updates of ``fit``: see ``path``.
     """
 
     architecture: Sequential
@@ -37,6 +39,7 @@ class Run:
     dtype: str
     models: tuple[int, ...]
     device: Device | None
+    persistent: bool = False
 
     def __init__(self) -> None:
         self.run_state: RunState = RunState()
@@ -100,8 +103,12 @@ class Run:
 
     @property
     def path(self) -> str:
-        """How updates are made: ``"fused"`` launches on a GPU, or the ``"layers"`` one after the other."""
-        return self.learner.path
+        """How ``fit`` makes its updates: ``"persistent"``, many in one launch, ``"fused"``, or ``"plain"``, layer by layer.
+
+        The first two are for GPUs, the first one for long runs only; the loggers ``xpnet.training.trainer`` and
+        ``xpnet.training.loop`` say at level DEBUG why a run's are not.
+        """
+        return "persistent" if self.persistent else self.learner.path
 
     @property
     def network(self) -> Network:

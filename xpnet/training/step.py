@@ -139,7 +139,7 @@ class Learner:
     @property
     def path(self) -> str:
         """How updates are made: see ``Trainer.path``."""
-        return "fused" if self.fused else "layers"
+        return "fused" if self.fused else "plain"
 
     def state(self) -> dict[str, Array]:
         """Return the live arrays and the optimiser's moments, as ``"velocity.W1"``, by name.

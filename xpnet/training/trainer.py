@@ -233,7 +233,7 @@ class Trainer(Run):
             every, sample = evaluate_every or batches.per_epoch, min(train_sample or x.shape[0], x.shape[0])
             self.data = {"train": (x, y)} | ({"validation": held_out} if held_out else {})
             self.plan = {"steps": total, "evaluate_every": every, "train_sample": sample}
-            loop = Loop(self, batches, {**self.data, "train": (x[:sample, :], y[:sample, ...])})
+            loop = Loop(self, batches, {**self.data, "train": (x[:sample, :], y[:sample, ...])}, total)
             stop = self._ended_before(device)
             with notifying(self, total):
                 stop = stop or (self._due(total, every) and loop.evaluate()) or self.stopping

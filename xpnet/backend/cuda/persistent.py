@@ -1,0 +1,80 @@
+"""The launch of a kernel that makes many updates of a network: see ``persistent.cu``."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Array
+from ..devices import Device
+
+__all__ = ["C_TYPES", "CompileError", "Limits", "compile_kernel", "fixed_source", "launch", "limits"]
+
+#: C's names of the dtypes that the kernel reads.
+C_TYPES = {"float32": "float", "float64": "double", "bool": "bool", "int8": "signed char", "int16": "short",
+           "int32": "int", "int64": "long long", "uint8": "unsigned char", "uint16": "unsigned short",
+           "uint32": "unsigned int", "uint64": "unsigned long long"}
+
+
+class CompileError(RuntimeError):
+    """A kernel does not compile here; the message says why."""
+
+
+class Limits(NamedTuple):
+    """What a GPU has for a kernel all of whose blocks run at once, one on each multiprocessor."""
+
+    blocks: int
+    shared: int  # bytes of shared memory of a block
+
+
+def limits(device: Device) -> Limits:
+    """Return the limits of a GPU."""
+    attributes = device.native.attributes
+    # A kilobyte is the system's, and the sums of a block's teams are in shared memory, too.
+    return Limits(attributes["MultiProcessorCount"], attributes["MaxSharedMemoryPerBlockOptin"] - 2048)
+
+
+def fixed_source() -> str:
+    """Return the part of the source that does not depend on the network."""
+    return Path(__file__).with_suffix(".cu").read_text("utf-8")
+
+
+@functools.lru_cache(maxsize=64)
+def compile_kernel(source: str, cooperative: bool, shared: int, device: Device) -> Any:
+    """Return the kernel ``train`` of a source, compiled for the device, which is the current one.
+
+    Parameters
+    ----------
+    source : str
+        Its CUDA C++.
+    cooperative : bool
+        Whether its blocks wait for each other.
+    shared : int
+        Bytes of dynamic shared memory.
+    device : Device
+        Where it runs.
+
+    Raises
+    ------
+    CompileError
+        If it does not compile.
+    """
+    cupy = importlib.import_module("cupy")
+    kernel = cupy.RawKernel(source, "train", enable_cooperative_groups=cooperative)
+    try:
+        kernel.compile()
+    except cupy.cuda.compiler.CompileException as error:
+        raise CompileError(str(error).strip().splitlines()[0]) from error
+    if shared > 48 * 1024:
+        kernel.max_dynamic_shared_size_bytes = shared
+    return kernel
+
+
+def launch(kernel: Any, blocks: int, threads: int, shared: int, arrays: Sequence[Array], *numbers: int) -> None:
+    """Launch a kernel on the current stream with pointers to arrays, and then integers."""
+    kernel((blocks,), (threads,), (*arrays, *map(np.int32, numbers)), shared_mem=shared)
