@@ -24,10 +24,10 @@ from .devices import (
     OutOfMemoryError,
     check_same_device,
     from_dlpack,
-    survey,
 )
 from .fast import choose
 from .libraries import OPS, CupyOps, NumpyOps, ops_of
+from .machine import survey
 from .memory import format_bytes
 from .ops import Ops
 

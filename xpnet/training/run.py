@@ -103,7 +103,7 @@ class Run:
 
     @property
     def path(self) -> str:
-        """How ``fit`` makes its updates: ``"persistent"``, many in one launch, ``"fused"``, or ``"plain"``, layer by layer.
+        """How ``fit`` makes updates: ``"persistent"``, many in one launch, ``"fused"``, or ``"plain"``, layer by layer.
 
         The first two are for GPUs, the first one for long runs only; the loggers ``xpnet.training.trainer`` and
         ``xpnet.training.loop`` say at level DEBUG why a run's are not.
