@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ...backend import Device, to_numpy
 from ...files import kinds
 from ..layers import BatchNorm, Dropout, Layer, LeakyReLU, Linear, ReLU, Standardize, Tanh
+from ..per_model import listed
 from ..sequential import Sequential
 from .dtypes import as_supported
 from .safetensors import CheckpointError, architecture_from
@@ -245,5 +246,5 @@ def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
-        return value.tolist()
+        return listed(value)
     raise TypeError(f"a layer's fields are saved as JSON, which has no {type(value).__name__}: {value!r}")

@@ -17,6 +17,7 @@ from ...files import kinds
 from ...files.storage import DamagedError, read_file, replace_file
 from .. import initializers
 from ..layers import LAYERS
+from ..per_model import listed
 from ..sequential import Sequential
 from .dtypes import as_supported
 
@@ -135,7 +136,7 @@ def architecture_from(config: Any) -> Sequential:
 def plain(value: Any) -> Any:
     """Return what JSON holds of a layer's or a trainer's field."""
     if hasattr(value, "tolist"):
-        return value.tolist()
+        return listed(value)
     raise TypeError(f"fields are saved as JSON, which has no {type(value).__name__}: {value!r}")
 
 
