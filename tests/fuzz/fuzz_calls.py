@@ -2,8 +2,8 @@
 
 ``python tests/fuzz/fuzz_calls.py COUNT SEED`` makes at least so many calls, and prints what came of them as JSON.
 
-Seeds draw the calls, and no state machine of hypothesis: a failure is named by one number, a hundred thousand calls need
-no database, and a call with fewer layers, to which hypothesis would shrink it, rounds otherwise and may pass.
+Seeds draw the calls, and no state machine of hypothesis: a failure is named by one number, a hundred thousand calls
+need no database, and a network with fewer layers, to which hypothesis would shrink it, rounds otherwise and may pass.
 """
 
 from __future__ import annotations
