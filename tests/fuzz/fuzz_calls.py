@@ -1,6 +1,9 @@
 """Random calls of the public API: each ends in numbers that an independent model confirms, or in an error of ours.
 
 ``python tests/fuzz/fuzz_calls.py COUNT SEED`` makes at least so many calls, and prints what came of them as JSON.
+
+Seeds draw the calls, and no state machine of hypothesis: a failure is named by one number, a hundred thousand calls
+need no database, and a network with fewer layers, to which hypothesis would shrink it, rounds otherwise and may pass.
 """
 
 from __future__ import annotations
@@ -104,10 +107,11 @@ class Calls(ConversionCalls, CommandCalls):
             if known and name[:-1] not in ("offset", "scale"):
                 confirm(array, want, 8 * spread + 1e4 * small * size + small, f"{name} after {steps} updates")
         found = answer(lambda: trainer.evaluate(x.given, y))
-        got, _ = reference.forward(layers, {n: np.asarray(a, np.float64) for n, a in trainer.arrays.items()}, x.values)
-        value = reference.loss(got, exact)[0]
-        if np.isfinite(value) and np.abs(got).max() < 1e4:
-            confirm(found["loss"], value, 1e4 * small * (1 + np.abs(got).max() ** 2), "loss")
+        got, tolerance = self.modelled(trainer.network, x.values, rounded_input=True)
+        value, size = reference.loss(got, exact)[0], np.abs(got).max()
+        # Where rounding decides the outputs, as behind a batch norm of features that do not vary, so it does the loss.
+        if np.isfinite(value) and size < 1e4 and tolerance < 1e-2 * (1 + size):
+            confirm(found["loss"], value, (1e4 * small + 4 * tolerance) * (1 + size**2), "loss")
         self.files(trainer.network, self.features(n, k))
 
     def resume(self) -> None:

@@ -154,7 +154,12 @@ def synthetic(*, train: int = 10_000, validation: int = 1_000, test: int = 2_000
     which can move a pixel by one grey level.
     """
     for name, size in (("train", train), ("validation", validation), ("test", test)):
-        if operator.index(size) < 0:
+        try:
+            number = operator.index(size)
+        except TypeError:
+            found = " ".join(repr(size).split())[:200]
+            raise TypeError(f"expected {name} as a number of images, got {found}") from None
+        if number < 0:
             raise ValueError(f"expected {name} of 0 images or more, got {name}={size}")
     return Dataset(
         name="synthetic",

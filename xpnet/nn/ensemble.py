@@ -9,7 +9,7 @@ from ..backend import Array, check_same_device, to_numpy
 from .examples import check_examples
 from .losses import SoftmaxCrossEntropy
 from .network import Network
-from .per_model import integer
+from .per_model import integer, is_array, shown
 
 __all__ = ["Ensemble"]
 
@@ -32,6 +32,8 @@ class Ensemble:
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
+        if not is_array(networks) or not all(isinstance(network, Network) for network in networks):
+            raise TypeError(f"Ensemble: expected a list of networks, got {shown(networks)}")
         self.networks: list[Network] = list(networks)
         integer("Ensemble", "the number of networks", len(self.networks))
         shapes = {(n.architecture.in_features, n.architecture.out_features) for n in self.networks}

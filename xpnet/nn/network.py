@@ -10,7 +10,7 @@ from ..backend import Array, Device, check_same_device, namespace, to_numpy
 from ..datasets.admission import check_finite
 from .examples import check_features, refuse_outputs, to_float
 from .losses import softmax
-from .per_model import integer, pick
+from .per_model import integer, pick, shown
 from .scaling import working_scaling
 from .sequential import Sequential
 
@@ -31,9 +31,11 @@ class Network:
     """
 
     def __init__(self, architecture: Sequential, arrays: Mapping[str, Array]) -> None:
+        if [*map(isinstance, (architecture, arrays), (Sequential, Mapping))] != [True, True]:
+            raise TypeError(f"Network: expected layers and named arrays, got {shown(architecture)}, {shown(arrays)}")
         missing = [name for name in architecture.shapes if name not in arrays]
         if missing:
-            raise ValueError(f"the network needs arrays named {', '.join(missing)}; got {', '.join(arrays) or 'none'}")
+            raise ValueError(f"the network needs arrays named {', '.join(missing)}; got {', '.join(map(str, arrays))}")
         for name, shape in architecture.shapes.items():
             got = tuple(arrays[name].shape)
             if got[max(len(got) - len(shape), 0) :] != shape:
@@ -75,7 +77,7 @@ class Network:
                 part = to_float(x[..., rows, :], self.architecture, dtype)
                 parts.append(self.architecture.forward(arrays, part)[0])
             outputs = parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
-            # A sum is finite only if all are, and takes one pass; sums of large numbers may overflow.
+            # A sum is finite only if all are, and takes one pass; it may overflow though they are.
             if not bool(xp.isfinite(xp.sum(outputs))) and not bool(xp.all(xp.isfinite(outputs))):
                 refuse_outputs(to_numpy(outputs), self.arrays)
             return outputs
@@ -154,8 +156,11 @@ class Network:
         Returns
         -------
         Network
-            With copies of its arrays.
+            With copies of its arrays; an IndexError if there is no such model.
         """
+        models = self.models[0] if self.models else 1
+        if not -models <= (index := integer("member", "the number of a model", index, low=-models)) < models:
+            raise IndexError(f"member: expected the number of a model from 0 to {models - 1}, got {index}")
         own = self.architecture.has_model_axis
         one = {name: self.device.asarray(a[index, ...] if own(name, a) else a, copy=True)
                for name, a in self.arrays.items()}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import Any
 
 from ..backend import Device, to_numpy
+from ..files.json_form import listed
 
-__all__ = ["PER_MODEL", "as_python", "bind", "check_range", "describe", "hosted", "integer", "is_array", "is_boolean",
-           "lengths", "number", "per_model", "pick", "signature", "stack"]
+__all__ = ["PER_MODEL", "as_python", "bind", "check_range", "describe", "flag", "hosted", "integer", "is_array",
+           "is_boolean", "lengths", "number", "per_model", "pick", "shown", "signature", "stack"]
 
 #: Metadata of a dataclass's field that may be a sequence with one number for each model trained side by side; a
 #: sequence in any other field is one value, which all models share.
@@ -43,8 +45,15 @@ def _differs(field: dataclasses.Field[Any]) -> bool:
 
 
 def is_array(value: Any) -> bool:
-    """Return whether a hyper-parameter has a model axis."""
-    return hasattr(value, "__len__") and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
+    """Return whether a hyper-parameter has a model axis: it is a sequence, whose entries have an order."""
+    if isinstance(value, str | bytes | bytearray | AbstractSet | Mapping):
+        return False
+    return hasattr(value, "__len__") and getattr(value, "ndim", 1) > 0
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error shows it: in one line, of at most 200 characters."""
+    return " ".join(repr(value).split())[:200]
 
 
 def check_range(owner: str, name: str, value: Any, low: float = 0.0, below: float = math.inf) -> None:
@@ -59,18 +68,24 @@ def check_range(owner: str, name: str, value: Any, low: float = 0.0, below: floa
     """
     if getattr(value, "ndim", 0) > 1:
         return  # bound to a device, and checked before that
+    if hasattr(value, "mask") and hasattr(value, "filled"):
+        raise TypeError(f"{owner}: expected {name} without a mask, got {shown(value)}")
     numbers = list(value) if is_array(value) else [value]
     if not numbers:
         raise ValueError(f"{owner}: expected at least one value of {name}, got an empty sequence")
     for number in numbers:
         try:
-            if isinstance(number, str):
+            # Decimal and Fraction do not mix with arrays; bytes have digits.
+            if isinstance(number, str | bytes) or not (isinstance(number, int | float) or hasattr(number, "item")):
                 raise TypeError
             fits = low <= float(number) < below
         except (TypeError, ValueError):
             raise TypeError(
-                f"{owner}: expected {name} as a number, or one number per model, got {value!r}"
+                f"{owner}: expected {name} as a number, or one number per model, got {shown(value)}"
             ) from None
+        except OverflowError:
+            raise ValueError(f"{owner}: expected {name} as a number that float64 holds, got one of "
+                             f"{number.bit_length():,} bits") from None
         if not fits:
             upper = "" if below == math.inf else f" and below {below:g}"
             raise ValueError(f"{owner}: expected {name} of at least {low:g}{upper}, got {number}")
@@ -99,10 +114,23 @@ def integer(owner: str, name: str, value: Any, low: int = 1) -> int:
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{what} as an integer, got {value!r}") from None
+        raise TypeError(f"{what} as an integer, got {shown(value)}") from None
     if number < low:
         raise ValueError(f"{what} of at least {low}, got {value}")
     return number
+
+
+def flag(owner: str, name: str, value: Any) -> bool:
+    """Return true or false of Python or NumPy as Python's, and 0 and 1, having checked that it is one of them.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else, such as ``"no"``, or one value for each model.
+    """
+    if is_array(value) or not (is_boolean(value) or (isinstance(value, int) and value in (0, 1))):
+        raise TypeError(f"{owner}: expected {name} as True or False, got {shown(value)}")
+    return bool(value)
 
 
 def number(owner: str, name: str, value: Any, low: float = 0.0) -> float:
@@ -116,7 +144,7 @@ def number(owner: str, name: str, value: Any, low: float = 0.0) -> float:
         If it is NaN, infinite or below ``low``.
     """
     if is_boolean(value) or is_array(value):
-        raise TypeError(f"{owner}: expected {name} as a number, got {value!r}")
+        raise TypeError(f"{owner}: expected {name} as a number, got {shown(value)}")
     check_range(owner, name, value, low)
     return float(value)
 
@@ -126,7 +154,7 @@ def as_python(thing: Any) -> None:
     for field in dataclasses.fields(thing):
         value = getattr(thing, field.name)
         if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
-            object.__setattr__(thing, field.name, value.item())
+            object.__setattr__(thing, field.name, listed(value))
 
 
 def lengths(thing: Any) -> Iterator[tuple[str, int]]:
@@ -136,6 +164,9 @@ def lengths(thing: Any) -> Iterator[tuple[str, int]]:
         if dataclasses.is_dataclass(value):
             yield from lengths(value)
         elif _differs(field) and is_array(value):
+            if getattr(value, "ndim", 1) > 1:
+                raise ValueError(f"{type(thing).__name__}: expected {field.name} as one number per model, got an array "
+                                 f"of {value.ndim} axes")
             yield field.name, len(value)
 
 
@@ -160,7 +191,7 @@ def bind(thing: Any, device: Device, dtype: str, *, axes: int) -> Any:
         if is_array(value):
             bound |= {field.name: device.asarray(value, dtype)[(..., *[None] * axes)]} if _differs(field) else {}
         elif hasattr(value, "item"):
-            bound[field.name] = value.item()
+            bound[field.name] = listed(value)
     return dataclasses.replace(thing, **bound) if bound else thing  # type: ignore[type-var]
 
 
@@ -213,5 +244,5 @@ def describe(thing: Any) -> Any:
     if callable(thing):
         return f"{thing.__module__}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
     if hasattr(thing, "tolist"):
-        return thing.tolist()
+        return listed(thing)
     return [describe(v) for v in thing] if is_array(thing) else thing

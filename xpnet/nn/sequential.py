@@ -10,7 +10,7 @@ from ..backend import Array, Device
 from .initializers import He, Initializer
 from .layers import BatchNorm, Dropout, Layer, Linear, ReLU, Standardize
 from .parameters import Buffers
-from .per_model import bind, describe, integer, is_array, lengths
+from .per_model import bind, describe, flag, integer, is_array, lengths, number, shown
 from .scaling import SCALING_DTYPE
 from .wired import Wired
 
@@ -52,9 +52,11 @@ class Sequential:
         self, in_features: int, layers: Sequence[Layer], feature_names: Sequence[str] | None = None
     ) -> None:
         in_features = integer("Sequential", "in_features", in_features)
+        if not is_array(layers) or not (feature_names is None or is_array(feature_names)):
+            raise TypeError(f"Sequential: expected lists, got {shown(layers)} and feature_names {shown(feature_names)}")
         names = None if feature_names is None else tuple(feature_names)
-        if names is not None and (len(set(names)) != in_features or len(names) != in_features or any(
-                not isinstance(name, str) for name in names)):
+        if names is not None and (any(not isinstance(name, str) for name in names) or
+                                  len(set(names)) != in_features or len(names) != in_features):
             raise ValueError(f"Sequential: expected feature_names of {in_features} different strings, one for each "
                              f"feature, got {str(list(names))[:200]}")
         for i, layer in enumerate(layers):
@@ -314,17 +316,19 @@ def mlp(
     Sequential
         The layers; they hold no arrays.
     """
-    weights = initializer or He()
-    if not hasattr(weights, "std"):
-        raise TypeError(f"mlp: expected an initializer, like xpnet.He(), got {initializer!r}")
-    if not hasattr(hidden, "__len__"):
-        raise TypeError(f"mlp: expected the hidden widths as a sequence, like [50, 50], got {hidden!r}")
-    layers: list[Layer] = [Standardize()] if standardize else []
+    weights: Any = He() if initializer is None else initializer
+    if isinstance(weights, type) or hasattr(weights, "dtype") or not hasattr(weights, "std"):
+        raise TypeError(f"mlp: expected an initializer, like xpnet.He(), got {shown(initializer)}")
+    if not is_array(hidden):
+        raise TypeError(f"mlp: expected the hidden widths as a sequence, like [50, 50], got {shown(hidden)}")
+    batch_norm = flag("mlp", "batch_norm", batch_norm)
+    rate = dropout if is_array(dropout) else number("mlp", "dropout", 0.0 if dropout is None else dropout)
+    layers: list[Layer] = [Standardize()] if flag("mlp", "standardize", standardize) else []
     for width in hidden:
         layers.append(Linear(width, weights))
         if batch_norm:
             layers.append(BatchNorm())
         layers.append(ReLU())
-        if is_array(dropout) or dropout:
-            layers.append(Dropout(dropout))
+        if is_array(rate) or rate:
+            layers.append(Dropout(rate))
     return Sequential(in_features, [*layers, Linear(out_features, weights)], feature_names)

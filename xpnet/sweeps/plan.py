@@ -67,7 +67,7 @@ def asked_device(trainers: Sequence[Trainer]) -> Device | None:
 
 
 def checked_data(x: Array, y: Array, validation: Any, like: Trainer) -> Data:
-    """Check that features are arrays, and labels such as a trainer takes; ``Trainer.fit`` looks into the rest."""
+    """Check that features and labels are arrays, and that there are some; ``Trainer.fit`` looks into the rest."""
     if not (validation is None or (isinstance(validation, Sequence) and len(validation) == 2)):
         raise TypeError("sweep: expected validation=(features, labels)")
     held_out = None
@@ -76,9 +76,10 @@ def checked_data(x: Array, y: Array, validation: Any, like: Trainer) -> Data:
     data = Data(admit(x, "features"), admit(y, "labels", real=False), held_out)
     if not data.y.ndim or not data.y.shape[0]:
         raise ValueError(f"sweep: expected labels (n,) with n at least 1, got shape {tuple(data.y.shape)}")
-    for labels, what in ((data.y, ""), *([(held_out[1], "validation ")] if held_out else [])):
-        with Device.of(labels).activate():
-            like.loss.check(labels, like.architecture.out_features, what)
+    if hasattr(like.loss, "undefined"):  # which looks into labels before training does
+        for labels, what in ((data.y, ""), *([(held_out[1], "validation ")] if held_out else [])):
+            with Device.of(labels).activate():
+                like.loss.check(labels, like.architecture.out_features, what)
     return data
 
 

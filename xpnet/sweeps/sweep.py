@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import Array, check_same_device
+from ..nn.per_model import shown
 from ..training.callbacks import Callback
 from ..training.history import check_defined
 from ..training.trainer import Trainer
@@ -120,9 +121,9 @@ def sweep(
     data = checked_data(x, y, validation, trainers[0])
     rungs = rungs_of(trainers, data.y.shape[0], steps, epochs, halve_at)
     measures = measures_of(trainers, chosen, validated=validation is not None)
-    score = score or measures[-1]
+    score = measures[-1] if score is None else score
     if score not in measures:
-        raise ValueError(f"sweep: expected score as one of {', '.join(measures)}, got {score!r}")
+        raise ValueError(f"sweep: expected score as one of {', '.join(measures)}, got {shown(score)}")
     check_defined("sweep", score, trainers[0].loss,
                   {"train": (data.x, data.y)} | ({"validation": data.validation} if data.validation else {}))
     device = asked_device(trainers) or check_same_device(x=data.x, y=data.y)

@@ -20,7 +20,7 @@ from ..backend import Device
 from ..files.locks import LockedError, RunLock
 from ..files.storage import remove_directory, write_directory
 from ..nn.formats.safetensors import CheckpointError
-from ..nn.per_model import integer
+from ..nn.per_model import integer, shown
 from . import snapshot
 from .callback import Callback
 from .history import direction
@@ -89,7 +89,10 @@ class Checkpoints(Callback):
         self, run: str | Path, *, every: int = 1, keep: int = 2, monitor: str | None = None, mode: str | None = None
     ) -> None:
         if mode not in (None, "min", "max"):
-            raise ValueError(f"Checkpoints: expected mode 'min' or 'max', got {mode!r}")
+            raise ValueError(f"Checkpoints: expected mode 'min' or 'max', got {shown(mode)}")
+        column: Any = monitor
+        if column is not None and (not isinstance(column, str) or not column):
+            raise TypeError(f"Checkpoints: expected monitor as a column's name, got {shown(column)}")
         self.run: Path = Path(run)
         self.every: int = integer("Checkpoints", "every", every)
         self.keep: int = integer("Checkpoints", "keep", keep, low=2)

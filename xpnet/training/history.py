@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..backend import Array, to_numpy
 from ..nn.losses import Loss, Measure, measures_of, undefined_measures
+from ..nn.per_model import integer
 from ..nn.summary import text_table
 
 if TYPE_CHECKING:
@@ -120,6 +122,7 @@ class History:
         History
             The rows, in plain numbers.
         """
+        integer("member", "the number of a model", index, low=-sys.maxsize)
         one = History()
         one.rows = [{name: _of(v, index) for name, v in row.items()} for row in self.rows]
         one.batch_loss = [_of(v, index) for v in self.batch_loss]
@@ -153,8 +156,11 @@ class History:
         ValueError
             If ``last`` is below 1.
         """
-        if last is not None and last < 1:
-            raise ValueError(f"table: expected last of at least 1, got {last}; leave it out for all lines")
+        if last is not None:
+            try:
+                last = integer("table", "last", last)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{error}; leave it out for all lines") from None
         records = self.records()[-last if last else None :]
         names = list(dict.fromkeys(name for record in records for name in record))
         return text_table(names, [[_cell(record.get(name)) for name in names] for record in records])

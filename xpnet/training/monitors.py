@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..backend import Array, to_numpy
-from ..nn.per_model import integer, number
+from ..nn.per_model import integer, number, shown
 from .callback import Callback
 from .history import direction
 
@@ -22,7 +22,7 @@ class _Monitor(Callback):
 
     def __init__(self, monitor: str, mode: str | None, min_delta: float = 0.0) -> None:
         if mode not in (None, "min", "max"):
-            raise ValueError(f"{type(self).__name__}: expected mode 'min' or 'max' for {monitor!r}, got {mode!r}")
+            raise ValueError(f"{type(self).__name__}: expected mode 'min' or 'max' for {monitor!r}, got {shown(mode)}")
         self.monitor: str = monitor
         self.mode: str | None = mode  # without one, the trainer's loss knows
         self._given = mode

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..nn.per_model import check_range, integer, is_array, lengths, number
+from ..backend import Device
+from ..nn.per_model import check_range, integer, is_array, lengths, number, shown
 from ..nn.sequential import Sequential
 from .divergence import POLICIES
 from .optimizers import Optimizer
@@ -25,13 +26,16 @@ def check_options(architecture: Any, **options: Any) -> dict[str, Any]:
     l2, seed, order_seed, dtype = options["l2"], options["seed"], options["order_seed"], options["dtype"]
     clip_norm = options["clip_norm"]
     if not isinstance(architecture, Sequential):
-        raise TypeError(f"Trainer: expected a Sequential, like xpnet.mlp(...), got {architecture!r}")
+        raise TypeError(f"Trainer: expected a Sequential, like xpnet.mlp(...), got {shown(architecture)}")
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"Trainer: expected an optimizer, like xpnet.SGD(), or one of a subclass of "
-                        f"xpnet.training.optimizers.Optimizer, got {optimizer!r}")
+                        f"xpnet.training.optimizers.Optimizer, got {shown(optimizer)}")
     if isinstance(loss, type) or not (hasattr(loss, "encoder") and hasattr(loss, "measures")):
         raise TypeError(f"Trainer: expected a loss, like xpnet.SoftmaxCrossEntropy(), with its forward, encoder, "
-                        f"measures and so on, got {loss!r}")
+                        f"measures and so on, got {shown(loss)}")
+    device = options["device"]
+    if not (device is None or isinstance(device, str | Device)):
+        raise TypeError(f"Trainer: expected a device by its name, like 'cuda', or a Device, got {shown(device)}")
     batch_size = integer("Trainer", "batch_size", options["batch_size"])
     if batch_size < architecture.least_batch:
         kind = next(type(layer).__name__ for layer in architecture.layers if layer.least_batch > batch_size)
@@ -47,15 +51,29 @@ def check_options(architecture: Any, **options: Any) -> dict[str, Any]:
     try:
         seeds = [integer("Trainer", "seed", one, low=0) for one in (seed if is_array(seed) else [seed])]
     except TypeError:
-        raise TypeError(f"Trainer: expected seed as an integer, or one for each model, got {seed!r}") from None
+        raise TypeError(f"Trainer: expected seed as an integer, or one for each model, got {shown(seed)}") from None
     if not isinstance(dtype, str) or dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
+        raise ValueError(f"dtype: expected 'float32' or 'float64', got {shown(dtype)}")
     if divergence not in POLICIES:
         raise ValueError(f"divergence: expected 'raise', 'freeze' or 'halve', got {divergence!r}")
     return {**options, "batch_size": batch_size, "seed": seeds if is_array(seed) else seeds[0],
             "l2": l2 if is_array(l2) else float(l2), "dtype": str(dtype),
             "clip_norm": clip_norm if clip_norm is None or is_array(clip_norm) else float(clip_norm),
             "order_seed": None if order_seed is None else integer("Trainer", "order_seed", order_seed, low=0)}
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """Check that there is a list of callbacks.
+
+    Raises
+    ------
+    TypeError
+        If there is something else.
+    """
+    wrong = [callbacks] if not is_array(callbacks) else [
+        one for one in callbacks if isinstance(one, type) or not hasattr(one, "on_begin")]
+    if wrong:
+        raise TypeError(f"Trainer: expected callbacks as a list, like [xpnet.EarlyStopping()], got {shown(wrong[0])}")
 
 
 def count_models(architecture: Sequential, optimizer: Any, **others: Any) -> tuple[int, ...]:

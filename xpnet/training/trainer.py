@@ -23,7 +23,7 @@ from .evaluation import evaluate
 from .history import History
 from .loop import Loop, notifying
 from .optimizers import SGD, Optimizer
-from .options import check_length, check_options, count_models
+from .options import check_callbacks, check_length, check_options, count_models
 from .run import Run
 from .schedules import Constant, Schedule
 
@@ -88,11 +88,12 @@ class Trainer(Run):
         divergence: str = "raise",
     ) -> None:
         super().__init__()
-        rule: Any = optimizer or SGD()
-        measure: Any = loss or SoftmaxCrossEntropy()
+        rule: Any = SGD() if optimizer is None else optimizer
+        measure: Any = SoftmaxCrossEntropy() if loss is None else loss
         self.options: dict[str, Any] = check_options(
             architecture, optimizer=rule, schedule=schedule, loss=measure, l2=l2, clip_norm=clip_norm,
             batch_size=batch_size, seed=seed, order_seed=order_seed, dtype=dtype, device=device, divergence=divergence)
+        check_callbacks(callbacks)
         self.divergence: str = self.options.pop("divergence")
         self.architecture: Sequential = architecture
         self.optimizer: Optimizer = rule

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...backend import Device, to_numpy
 from ..layers import BatchNorm, Layer, Linear, Standardize
+from ..per_model import shown
 from ..scaling import SCALING_DTYPE
 from ..sequential import Sequential
 from .dtypes import as_supported
@@ -31,9 +32,12 @@ def from_torch(
 ) -> Network:
     """Find the arrays of a torch module's state dict, and make a network of them: see ``Network.from_torch``."""
     here = Device(device) if isinstance(device, str) else device
+    given: Any = architecture, state
+    if [*map(isinstance, given, (Sequential, Mapping))] != [True, True]:
+        raise TypeError(f"from_torch: expected layers and a state dict, got {' and '.join(map(shown, given))}")
     modules: dict[str, Module] = {}
     for key, value in state.items():
-        prefix, _, name = key.rpartition(".")
+        prefix, _, name = str(key).rpartition(".")
         if name != "num_batches_tracked":
             modules.setdefault(prefix, {})[name] = as_supported(f"from_torch: {key}", _host(key, value))
     owners = [(layer, names) for layer, names in zip(architecture.layers, architecture._names, strict=True)
