@@ -158,19 +158,25 @@ def test_trajectories_are_those_of_numpy_and_members_those_of_solo_runs(device: 
     assert_close(np.asarray(both.history.batch_loss)[:, 1], alone.history.batch_loss, 1e-9)
 
 
-def test_what_makes_the_updates_is_logged(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_makes_the_updates_is_logged(
+    device: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Mine(xpnet.SGD):
         """A rule of one's own."""
 
     caplog.set_level("DEBUG")
     x, y = blobs(device, 20)
-    for optimizer in (xpnet.SGD(), Mine()):
+    paths = []
+    for optimizer, chosen in ((xpnet.SGD(), ""), (Mine(), ""), (xpnet.SGD(), "0")):
+        monkeypatch.setenv("XPNET_FAST", chosen)
         trainer = xpnet.Trainer(xpnet.mlp(6, [5], 3), optimizer=optimizer)
         trainer.fit(x, y, steps=1)
-    assert trainer.path == "plain"
-    fused, layers = (record.getMessage() for record in caplog.records if record.name.startswith("xpnet"))
-    assert fused.endswith("are made by way of fused")
-    assert layers.endswith("are made by way of layers (no fused kernel for Mine)")
+        paths.append(trainer.path)
+    assert paths == ["fused", "plain", "plain"]
+    fused, mine, off = (record.getMessage() for record in caplog.records if record.name.startswith("xpnet"))
+    assert " in fused launches, by no persistent kernel: " in fused
+    assert " layer by layer (no fused kernel for Mine), by no persistent kernel: " in mine
+    assert " layer by layer (XPNET_FAST is 0), by no persistent kernel: " in off
 
 
 def gathered(device: Device, x: Any, scaling: Any, rows: Sequence[int], labels: Any, only: Any = None) -> Any:

@@ -13,7 +13,7 @@ from .arrays import Array, namespace, side_by_side
 from .blas import Descent
 from .blas import found as blas_found
 from .cuda.network import fused_step, without_kernels
-from .ops import Ops
+from .ops import Ops, switched_off
 
 __all__ = ["OPS", "CupyOps", "NumpyOps", "batch_last", "ops_of"]
 
@@ -111,6 +111,8 @@ class CupyOps(Ops):
         segments: Sequence[Any], clip_norm: Any, models: tuple[int, ...],
     ) -> tuple[Any, str]:
         """Return fused launches if every part of the update has kernels."""
+        if switched_off():
+            return None, "XPNET_FAST is 0"
         kinds = [layer for layer, _, _ in layers]
         missing = without_kernels(kinds, loss, rule, segments, models[0] if models else 1)
         if missing:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..backend import Array, Device, namespace, ops_of, to_numpy
-from ..nn.network import blocks
+from ..nn.examples import blocks
 from ..nn.per_model import signature, stack
 from .conventions import warn
 from .parameters import seed_of

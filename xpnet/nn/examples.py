@@ -8,9 +8,10 @@ from typing import Any
 from ..backend import Array, Device, check_same_device, namespace, ops_of
 from ..datasets.admission import NotFiniteError, admit, check_finite
 from .losses import Loss
+from .per_model import integer
 from .sequential import Sequential
 
-__all__ = ["check_examples", "check_features", "refuse_outputs", "to_float"]
+__all__ = ["blocks", "check_examples", "check_features", "refuse_outputs", "to_float"]
 
 
 def check_examples(
@@ -96,3 +97,9 @@ def refuse_outputs(outputs: Any, arrays: Mapping[str, Array]) -> None:
         f"the network's outputs are not finite for row(s) {listed}: "
         + (f"its arrays {', '.join(bad)} are not, since its training diverged; train it again at a lower rate" if bad
            else f"the features there are too large for its {outputs.dtype}; rescale them, or leave them out"))
+
+
+def blocks(n: int, size: int = 1000) -> list[slice]:
+    """Cut ``n`` examples into slices of at most ``size`` (one empty slice where there are none)."""
+    integer("blocks", "the number of examples in one", size)
+    return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]

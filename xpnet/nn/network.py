@@ -8,7 +8,7 @@ from typing import Any
 
 from ..backend import Array, Device, check_same_device, namespace, to_numpy
 from ..datasets.admission import check_finite
-from .examples import check_features, refuse_outputs, to_float
+from .examples import blocks, check_features, refuse_outputs, to_float
 from .losses import softmax
 from .per_model import integer, pick, shown
 from .scaling import working_scaling
@@ -347,9 +347,3 @@ class Network:
         from .formats.onnx import to_onnx
 
         return to_onnx(self, path, input_dtype=input_dtype, softmax=softmax)
-
-
-def blocks(n: int, size: int = 1000) -> list[slice]:
-    """Cut ``n`` examples into slices of at most ``size`` (one empty slice where there are none)."""
-    integer("blocks", "the number of examples in one", size)
-    return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]

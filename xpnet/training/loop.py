@@ -59,7 +59,9 @@ class Loop:
             kernel = Persistent(trainer.learner, trainer.architecture, trainer.optimizer, trainer.loss, trainer.l2,
                                 trainer.clip_norm, trainer.seed, self._batches)
         except UnsuitableError as error:
-            _LOG.debug("updates on %s one by one, by no persistent kernel: %s", device.name, error)
+            learner = trainer.learner
+            way = "in fused launches" if learner.fused else f"layer by layer ({learner.why})"
+            _LOG.debug("updates on %s %s, by no persistent kernel: %s", device.name, way, error)
         except CompileError as error:
             _LOG.warning("updates on %s one by one: the persistent kernel does not compile: %s", device.name, error)
         else:

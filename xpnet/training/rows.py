@@ -6,8 +6,8 @@ from typing import Any
 
 from ..backend import Array, Device, namespace, ops_of, represents_exactly
 from ..datasets.admission import NotFiniteError
+from ..nn.examples import blocks
 from ..nn.layers import Standardize
-from ..nn.network import blocks
 from ..nn.scaling import working_scaling
 
 __all__ = ["Rows", "gather", "moments"]

@@ -105,8 +105,8 @@ class Run:
     def path(self) -> str:
         """How ``fit`` makes updates: ``"persistent"``, many in one launch, ``"fused"``, or ``"plain"``, layer by layer.
 
-        The first two are for GPUs, the first one for long runs only; the loggers ``xpnet.training.trainer`` and
-        ``xpnet.training.loop`` say at level DEBUG why a run's are not.
+        The first two are for GPUs, the first one for long runs only; the logger ``xpnet.training.loop`` says at level
+        DEBUG why a run's are not.
         """
         return "persistent" if self.persistent else self.learner.path
 

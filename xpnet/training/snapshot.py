@@ -20,8 +20,8 @@ from .._version import __version__
 from ..backend import Array, Device, namespace, ops_of, to_numpy
 from ..files.json_form import field
 from ..files.storage import DamagedError, read_directory, read_json
+from ..nn.examples import blocks
 from ..nn.formats.safetensors import CheckpointError, blas_in_use, pack, readable, unpack
-from ..nn.network import blocks
 from ..nn.scaling import compared_dtype
 from .callback import Callback
 from .history import History

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..backend import Array, Device, OutOfMemoryError, format_bytes, namespace, ops_of
+from ..nn.examples import blocks
 from ..nn.layers import Layer, Linear
 from ..nn.losses import Loss, l2_penalty
-from ..nn.network import blocks
 from ..nn.parameters import Buffers
 from ..nn.per_model import bind, is_array
 from ..nn.scaling import working_scaling

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +28,6 @@ from .schedules import Constant, Schedule
 
 __all__ = ["DivergenceError", "Trainer"]
 
-_LOG = logging.getLogger(__name__)
 LONG = 10_000  # updates between two looks at their losses, at most
 
 
@@ -227,8 +225,6 @@ class Trainer(Run):
             if held_out and self.learner.scaling:  # which was not known when the data were checked
                 check_finite(held_out[0], "validation features", dtype=getattr(device.xp, self.dtype),
                              scaling=self.learner.scaling)
-            _LOG.debug("updates on %s are made by way of %s%s", device.name, self.path, self.learner.why and
-                       f" ({self.learner.why})")
             batches = self.batches(x, y)
             total = steps if steps is not None else round((epochs or 0) * batches.per_epoch)
             every, sample = evaluate_every or batches.per_epoch, min(train_sample or x.shape[0], x.shape[0])

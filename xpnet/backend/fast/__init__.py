@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,13 +17,14 @@ import numpy as np
 from ..arrays import Array
 from ..deferred import kind
 from ..libraries import OPS, NumpyOps
+from ..ops import switched_off
 
 __all__ = ["NumbaOps", "choose"]
 
 
 def choose() -> None:
-    """Have Numba's kernels compute, if it is installed and the environment variable ``XPNET_FAST`` is not 0."""
-    if os.environ.get("XPNET_FAST", "") != "0" and importlib.util.find_spec("numba") is not None:
+    """Have Numba's kernels compute, if it is installed and not switched off."""
+    if not switched_off() and importlib.util.find_spec("numba") is not None:
         OPS[np.ndarray] = NumbaOps()
 
 
