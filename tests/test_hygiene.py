@@ -29,6 +29,7 @@ COMPAT = {"array_api_compat", "array_api_strict", "array_api_extra"}
 LIBRARIES = COMPAT | {"numpy", "cupy", "torch", "jax", "scipy", "dask"}
 #: What knows that libraries differ.
 ROOM = ("backend/arrays.py", "backend/devices.py", "backend/gpu.py", "backend/libraries.py",
+        "backend/machine.py",
         *(f"backend/cuda/{name}.py" for name in ("columns", "launch", "rows", "step", "update", "persistent")))
 #: The rooms that work on the host by nature, and so know NumPy; nobody else knows an array library.
 HOST = {

@@ -120,7 +120,7 @@ def test_command_is_installed() -> None:
     assert {entry.name: entry.value for entry in commands} == PROJECT["scripts"]
 
 
-@pytest.mark.parametrize("name", ["py.typed", "report/_page.css", "report/_page.js"])
+@pytest.mark.parametrize("name", ["py.typed", "report/_page.css", "report/_page.js", "backend/cuda/persistent.cu"])
 def test_file_travels_with_the_package(name: str) -> None:
     assert resources.files("xpnet").joinpath(name).is_file()
 

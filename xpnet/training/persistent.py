@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..backend import Array, Device, represents_exactly, to_numpy
@@ -24,6 +25,7 @@ __all__ = ["CompileError", "Persistent", "UnsuitableError", "geometry"]
 
 LONGEST = 1000  # updates in one launch: until it ends, tens of milliseconds, nothing interrupts it
 LARGEST = 2048  # examples in a batch
+MOST = 2**22  # multiplications of a block in a pass; by estimate, cuBLAS is faster beyond
 THREADS = 256  # of a block, at most
 
 
@@ -128,7 +130,10 @@ class Persistent:
         models = self._models[0] if self._models else 1
         placed = geometry(network, batch, models, first.dtype.itemsize, limits, threads)
         if placed is None:
-            raise UnsuitableError("the input of the layers before the first Linear does not fit in shared memory")
+            raise UnsuitableError("a batch of the first layers' input does not fit in shared memory")
+        work = batch * sum(math.prod(network.shapes[name]) for name in network.weights) // placed.group
+        if work > MOST:
+            raise UnsuitableError(f"a block would have {work:,} multiplications in each pass, which cuBLAS does faster")
         rule = rule_code(hosted(optimizer), to_numpy(l2) if is_array(l2) else l2)
         scaling, standard = learner.scaling and working_scaling(x, *learner.scaling, first.dtype), dtype
         if scaling:
