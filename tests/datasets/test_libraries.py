@@ -159,6 +159,8 @@ def torch_cases(torch: Any) -> dict[str, tuple[Any, str]]:
 def mlx_cases(mlx: Any) -> dict[str, tuple[Any, str]]:
     from mlx import core
 
+    assert core.__name__.startswith(mlx.__name__)
+
     return {"array": (core.array(X), r"cannot be read .*use numpy.asarray\(x\)"),
             "bfloat16": (core.array(X).astype(core.bfloat16), "cannot be read .*convert it to a NumPy array")}
 

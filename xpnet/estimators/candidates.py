@@ -11,7 +11,7 @@ from typing import Any
 
 from ..backend import Array, Device, namespace, ops_of, to_numpy
 from ..nn.examples import blocks
-from ..nn.per_model import signature, stack
+from ..nn.per_model import shown, signature, stack
 from .conventions import warn
 from .parameters import seed_of
 
@@ -35,11 +35,11 @@ def points(param_grid: Any) -> Iterator[dict[str, Any]]:
     grids = [param_grid] if isinstance(param_grid, Mapping) else param_grid
     if not isinstance(grids, Sequence) or not grids or not all(isinstance(one, Mapping) for one in grids):
         raise TypeError(f"param_grid: expected a dict of the values of each parameter, like {{'l2': [0.0, 0.1]}}, or "
-                        f"several such dicts, got {param_grid!r}")
+                        f"several such dicts, got {shown(param_grid)}")
     for one in grids:
         for name, values in one.items():
             if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
-                raise ValueError(f"param_grid: expected some values of {name}, like [0.0, 0.1], got {values!r}")
+                raise ValueError(f"param_grid: expected some values of {name}, like [0.0, 0.1], got {shown(values)}")
         names = sorted(one)
         for values in itertools.product(*[one[name] for name in names]):
             yield dict(zip(names, values, strict=True))
@@ -117,7 +117,7 @@ def scorer(scoring: Any) -> Callable[[Any, Any, Any], Any]:
         chosen: Callable[[Any, Any, Any], Any] = scoring
         return chosen
     if not isinstance(scoring, str):
-        raise TypeError(f"scoring: expected a name or a function, got {scoring!r}; several scores at once are not "
+        raise TypeError(f"scoring: expected a name or a function, got {shown(scoring)}; several scores at once are not "
                         "taken")
     try:
         from sklearn.metrics import get_scorer  # type: ignore[import-not-found, import-untyped, unused-ignore]

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 from ..backend import Array, Device, ops_of, to_numpy
 from ..datasets.admission import NotFiniteError
+from ..nn.per_model import shown
 from ..training.trainer import DivergenceError
 from .base import MLP
 from .candidates import clone, folds, groups, points, score, scorer, selected, side_by_side
@@ -110,14 +111,14 @@ class GridSearch(Estimator):
             If a candidate has a parameter that there is not, or no candidate has a score on every fold.
         """
         if not isinstance(self.estimator, MLP):
-            raise TypeError(f"GridSearch: expected an MLPClassifier or MLPRegressor, got {self.estimator!r}; "
+            raise TypeError(f"GridSearch: expected an MLPClassifier or MLPRegressor, got {shown(self.estimator)}; "
                             "others, such as a Pipeline, can be searched with scikit-learn's GridSearchCV")
         boolean("return_train_score", self.return_train_score)
         boolean("verbose", self.verbose)
         if not callable(self.refit):
             boolean("refit", self.refit)
         if self.error_score != "raise" and not isinstance(self.error_score, Real):
-            raise TypeError(f"error_score: expected a number or 'raise', got {self.error_score!r}")
+            raise TypeError(f"error_score: expected a number or 'raise', got {shown(self.error_score)}")
         with self.unchanged_by_errors():
             for name in [name for name in vars(self) if name.endswith("_")]:  # refit may have been on before
                 delattr(self, name)
@@ -162,7 +163,7 @@ class GridSearch(Estimator):
             splits = list(cv) if hasattr(cv, "__iter__") else list(cv.split(X, y)) if hasattr(cv, "split") else []
             if not splits or not all(hasattr(pair, "__len__") and len(pair) == 2 for pair in splits):
                 raise TypeError("cv: expected a number of folds, a splitter, or pairs of training and test indices, "
-                                f"got {self.cv!r}")
+                                f"got {shown(self.cv)}")
             return splits
         cv = integer("cv", cv, 2)
         strata = to_numpy(known).tolist() if self._kind == "classifier" else None

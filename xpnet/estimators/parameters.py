@@ -11,7 +11,7 @@ from typing import Any
 from ..backend import Device
 from ..nn import per_model
 from ..nn.initializers import Xavier
-from ..nn.per_model import is_array, is_boolean, lengths
+from ..nn.per_model import is_array, is_boolean, lengths, shown
 from ..training.optimizers import SGD, Adam, AdamW
 
 __all__ = ["SOLVERS", "boolean", "checked", "integer", "seed_of"]
@@ -25,7 +25,7 @@ SOLVERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 def boolean(name: str, value: Any) -> bool:
     """Return True or False, also of NumPy's kind."""
     if not is_boolean(value) or is_array(value):
-        raise TypeError(f"expected {name} as True or False, got {value!r}")
+        raise TypeError(f"expected {name} as True or False, got {shown(value)}")
     return bool(value)
 
 
@@ -37,16 +37,16 @@ def integer(name: str, value: Any, low: int = 1) -> int:
 def real(name: str, value: Any, below: float = math.inf) -> float:
     """Return a number from 0 to below ``below``, also of NumPy's kind."""
     if is_array(value) and not isinstance(value, Mapping):
-        raise TypeError(f"expected {name} as one number, got {value!r}; GridSearch tries several values of {name}")
+        raise TypeError(f"expected {name} as one number, got {shown(value)}; GridSearch tries several values of {name}")
     try:
         if is_boolean(value) or isinstance(value, str | bytes):
             raise TypeError
         found = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"expected {name} as a number, got {value!r}") from None
+        raise TypeError(f"expected {name} as a number, got {shown(value)}") from None
     if not 0.0 <= found < below:
         upper = "finite" if below == math.inf else f"below {below:g}"
-        raise ValueError(f"expected {name} of at least 0 and {upper}, got {value!r}")
+        raise ValueError(f"expected {name} of at least 0 and {upper}, got {shown(value)}")
     return found
 
 
@@ -54,7 +54,7 @@ def _one_model(name: str, value: Any) -> Any:
     """Return a rule back whose own numbers are one each."""
     several = dict(lengths(value))
     if several:
-        raise TypeError(f"{name}: expected one number for {', '.join(several)}, got {value!r}; GridSearch tries "
+        raise TypeError(f"{name}: expected one number for {', '.join(several)}, got {shown(value)}; GridSearch tries "
                         f"several values of {name}")
     return value
 
@@ -65,23 +65,24 @@ def _widths(name: str, value: Any) -> tuple[int, ...]:
     try:
         return (integer(name, value),)
     except TypeError:
-        raise TypeError(f"{name}: expected an integer or a sequence of integers, like (100,), got {value!r}") from None
+        found = shown(value)
+        raise TypeError(f"{name}: expected an integer or a sequence of integers, like (100,), got {found}") from None
 
 
 def _initializer(name: str, value: Any) -> Any:
     if value is None:
         return Xavier()
     if isinstance(value, type) or not hasattr(value, "std"):
-        raise TypeError(f"{name}: expected an initializer, like xpnet.He(), got {value!r}")
+        raise TypeError(f"{name}: expected an initializer, like xpnet.He(), got {shown(value)}")
     return _one_model(name, value)
 
 
 def _solver(name: str, value: Any) -> Any:
     if isinstance(value, str) and value not in SOLVERS:
-        raise ValueError(f"{name}: expected {', '.join(map(repr, SOLVERS))} or an optimizer, got {value!r}")
+        raise ValueError(f"{name}: expected {', '.join(map(repr, SOLVERS))} or an optimizer, got {shown(value)}")
     if not isinstance(value, str) and (isinstance(value, type) or not hasattr(value, "update")):
         raise TypeError(f"{name}: expected {', '.join(map(repr, SOLVERS))} or an optimizer, like xpnet.SGD(), got "
-                        f"{value!r}")
+                        f"{shown(value)}")
     return _one_model(name, value)
 
 
@@ -91,7 +92,7 @@ def _schedule(name: str, value: Any) -> Any:
     if not callable(value):
         return real(name, value)
     if isinstance(value, type):
-        raise TypeError(f"{name}: expected a schedule, like xpnet.CyclicLR(), got {value!r}")
+        raise TypeError(f"{name}: expected a schedule, like xpnet.CyclicLR(), got {shown(value)}")
     real(f"{name}(0)", _one_model(name, value)(0))
     return value
 
@@ -100,7 +101,7 @@ def _batch_size(name: str, value: Any) -> int:
     if isinstance(value, str) and value == "auto":
         return 200
     if isinstance(value, str):
-        raise ValueError(f"{name}: expected 'auto' or an integer of at least 1, got {value!r}")
+        raise ValueError(f"{name}: expected 'auto' or an integer of at least 1, got {shown(value)}")
     return integer(name, value)
 
 
@@ -109,21 +110,21 @@ def _random_state(name: str, value: Any) -> Any:
         return value
     if not hasattr(value, "__index__"):
         raise TypeError(f"{name}: expected an integer, None, or a generator such as numpy.random.default_rng(0), got "
-                        f"{value!r}")
+                        f"{shown(value)}")
     return integer(name, value, 0)
 
 
 def _fraction(name: str, value: Any) -> float:
-    found = real(name, value) if value == value else 0.0
+    found = 0.0 if isinstance(value, float) and value != value else real(name, value)
     if not 0.0 < found < 1.0:
-        raise ValueError(f"{name}: expected a share above 0 and below 1, got {value!r}; early_stopping=False holds "
-                         "nothing out")
+        raise ValueError(f"{name}: expected a share above 0 and below 1, got {shown(value)}; early_stopping=False "
+                         "holds nothing out")
     return found
 
 
 def _device(name: str, value: Any) -> str | None:
     if not (value is None or isinstance(value, str)):
-        raise TypeError(f"{name}: expected None or a name, like 'cpu', got {value!r}")
+        raise TypeError(f"{name}: expected None or a name, like 'cpu', got {shown(value)}")
     return value if value is None else Device(value).name
 
 
