@@ -86,25 +86,27 @@ class Columns(NamedTuple):
         """Return the launches for a batch in ``z``, of which the second lacks the gradients' addresses."""
         xp = importlib.import_module("cupy")
         kind, prelude = self.prelude(dtype)
-        made = kind(z=z.address, z_row=z.row, z_model=z.model, y=y.address, y_row=y.row, y_model=y.model,
-                    n=z.rows, k=self.features)
+        fields: dict[str, Any] = {
+            "z": z.address, "z_row": z.row, "z_model": z.model, "y": y.address, "y_row": y.row, "y_model": y.model,
+            "n": z.rows, "k": self.features}
         kept: list[Any] = []
         if self.bias:
-            made.bias, made.dbias = pointer(self.bias.value), pointer(self.bias.gradient)
-            made.bias_model = between_models(self.bias.value)
+            fields |= {"bias": pointer(self.bias.value), "dbias": pointer(self.bias.gradient),
+                       "bias_model": between_models(self.bias.value)}
         if self.norm:
-            gamma, beta, mean, var, made.rate, made.eps = self.norm
-            kept += [xp.empty((2, models, self.features), dtype)]
-            made.mean, made.deviation = kept[0][0].data.ptr, kept[0][1].data.ptr
-            made.gamma, made.beta = pointer(gamma.value), pointer(beta.value)
-            made.dgamma, made.dbeta = pointer(gamma.gradient), pointer(beta.gradient)
-            made.running_mean, made.running_var = pointer(mean), pointer(var)
-            made.norm_model, made.running_model = between_models(gamma.value), between_models(mean)
+            gamma, beta, mean, var, rate, eps = self.norm
+            batch = xp.empty((2, models, self.features), dtype)
+            kept.append(batch)
+            fields |= {
+                "mean": pointer(batch[0]), "deviation": pointer(batch[1]), "rate": rate, "eps": eps,
+                "gamma": pointer(gamma.value), "dgamma": pointer(gamma.gradient), "beta": pointer(beta.value),
+                "dbeta": pointer(beta.gradient), "norm_model": between_models(gamma.value),
+                "running_mean": pointer(mean), "running_var": pointer(var), "running_model": between_models(mean)}
         for i, function in enumerate(self.chain):
             factor = xp.asarray(to_numpy(function.factor).astype("float64").reshape(-1))
             kept.append(factor)
-            setattr(made, f"a{i}", factor.data.ptr)
-            setattr(made, f"a{i}_model", int(factor.size > 1))
+            fields |= {f"a{i}": pointer(factor), f"a{i}_model": int(factor.size > 1)}
+        made = kind(**fields)
         grid, kernels = (-(-self.features // TX), models), Kernels("columns.cu", prelude)
         block = TX, max(4, min(TY, 1 << (-(-z.rows // EACH) - 1).bit_length()))
         forward, backward = (kernels.launch(f"columns_{way}", grid, block, made, step)

@@ -73,8 +73,7 @@ class FusedStep:
         self._rate = rate_arguments()
         self._value = ctypes.c_void_p()
         self._kind: Any = self._cupy.dtype(dtype)
-        self._losses: Array = None
-        self._left: list[tuple[Array, int]] = []  # of these, what no update has taken, with addresses
+        self._ahead: tuple[Array, list[tuple[Array, int]]] = None, []  # losses, and those that no update has taken
 
     def loader(
         self, x: Array, labels: Array, scaling: tuple[Array, Array] | None = None, only: Array | None = None
@@ -130,11 +129,11 @@ class FusedStep:
         else:
             lr = self._as(lr, (self._count, 1))
             rate["rates"].value = lr.data.ptr
-        if not self._left:
-            losses = self._losses = self._cupy.empty((AHEAD, *self._models), self._dtype)
+        if not self._ahead[1]:
+            losses = self._cupy.empty((AHEAD, *self._models), self._dtype)
             address, stride = losses.data.ptr, losses.strides[0]
-            self._left = [(losses[i], address + i * stride) for i in range(AHEAD)]
-        loss, self._value.value = self._left.pop()
+            self._ahead = losses, [(losses[i], address + i * stride) for i in range(AHEAD)]
+        loss, self._value.value = self._ahead[1].pop()
         for function, arguments in plan.launches:
             function(*arguments)
         return loss
@@ -216,11 +215,13 @@ class FusedStep:
 
     def _loss_launch(self, z: Matrix, d: Matrix, targets: Array, bias: Trained | None) -> Launch:
         kind, text = declare("Loss", _LOSS)
-        argument = kind(z=z.address, z_row=z.row, z_model=z.model, dz=d.address, targets=targets.data.ptr, n=z.rows,
-                        k=self._outputs)
+        fields: dict[str, Any] = {
+            "z": z.address, "z_row": z.row, "z_model": z.model, "dz": d.address, "targets": pointer(targets),
+            "n": z.rows, "k": self._outputs}
         if bias:
-            argument.bias, argument.dbias = pointer(bias.value), pointer(bias.gradient)
-            argument.bias_model = between_models(bias.value)
+            fields |= {"bias": pointer(bias.value), "dbias": pointer(bias.gradient),
+                       "bias_model": between_models(bias.value)}
+        argument = kind(**fields)
         lanes = min(32, 1 << (self._outputs - 1).bit_length())
         kernels = Kernels("loss.cu", f"typedef {c_name(self._dtype)} T;\n#define SOFTMAX {LOSSES[self._loss]}\n{text}")
         rows = max(32, min(THREADS, lanes << (z.rows - 1).bit_length())) // lanes  # whole warps, since lanes exchange
