@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Groups of peers: what pip installs, and the distributions whose size counts, by the name in the tables.
 GROUPS: dict[str, tuple[list[str], dict[str, tuple[str, ...]]]] = {
     "xpnet": ([str(ROOT)], {"NumPy": ("numpy",), "xpnet": ("xpnet",)}),
+    "xpnet-fast": ([f"{ROOT}[fast]"], {}),
     "torch": (["torch==2.13.0", "numpy"], {"torch": ("torch",)}),
     "jax": (["jax", "equinox", "optax"], {"jax": ("jax",), "equinox": ("equinox", "optax")}),
     "scikit-learn": (["scikit-learn"], {"scikit-learn": ("scikit-learn",)}),
@@ -116,7 +117,7 @@ def make(group: str, envs: Path, base: str, torch: str) -> dict[str, Any]:
         if group == "torch":
             refuse_cuda(python, requirements)
         subprocess.run([*pip, *requirements], check=True)
-    elif group == "xpnet":
+    elif group.startswith("xpnet"):
         subprocess.run([*pip, "--force-reinstall", "--no-deps", str(ROOT)], check=True)
     spared = {label: [names] for label, names in SPARED.items()}
     done = subprocess.run([python, "-c", SURVEY], input=json.dumps({"sized": sized, "spared": spared}), check=True,

@@ -64,9 +64,9 @@ def adam(w: Any, g: Any, first: Any, second: Any, numbers: Any, penalized: bool,
                 for i in range(x.size):
                     x[i] *= keep
             for i in range(x.size):
-                e = d[i]
-                mean = p[i] * beta1 + rest1 * e
-                square = q[i] * beta2 + rest2 * (e * e)
+                mean = p[i] * beta1 + rest1 * d[i]
+                d[i] *= d[i]  # as the rule does: whoever looks for what overflowed finds it here
+                square = q[i] * beta2 + rest2 * d[i]
                 p[i], q[i] = mean, square
                 x[i] -= lr * mean / (np.sqrt(square / correction) + eps)
 
