@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..backend import Array, Stage, form, is_complex, namespace
+from ..backend import Array, Deferred, Stage, form, is_complex, namespace
 
 if TYPE_CHECKING:
     from .sequential import Sequential
@@ -29,7 +29,7 @@ class Wired:
     def __init__(
         self, network: Sequential, arrays: Mapping[str, Array], stages: Sequence[Any] | None = None
     ) -> None:
-        self._stages: list[tuple[Any, list[Array], int]] = []
+        self._stages: list[tuple[Any, list[Array], int, bool]] = []
         self._counts: list[int] = []  # of each stage's parameters
         names = iter(network._names)
         for stage in network.layers if stages is None else stages:
@@ -37,7 +37,8 @@ class Wired:
             parts = [(len(layer.parameters), next(names)) for layer in layers]
             parameters = [arrays[name] for count, own in parts for name in own[:count]]
             running = [arrays[name] for count, own in parts for name in own[count:]]
-            self._stages.append((stage, parameters + running, sum(layer.noisy for layer in layers)))
+            several = isinstance(stage, Stage)
+            self._stages.append((stage, parameters + running, sum(layer.noisy for layer in layers), several))
             self._counts.append(len(parameters))
         # The pass back may end at the first stage that has parameters.
         self._first = next(i for i, count in enumerate(self._counts) if count)
@@ -54,11 +55,12 @@ class Wired:
         pullbacks: list[Any] = []
         statistics: list[Array] = []
         drawn = 0
-        for stage, arrays, noisy in self._stages:
-            u = [noise[f"noise{i + 1}"] for i in range(drawn, drawn + noisy)] if noise else []
-            drawn += noisy
-            several = isinstance(stage, Stage)
-            x, pull, batch = stage.forward(x, *arrays, train=train, noise=u if several else u[0] if u else None)
+        for stage, arrays, noisy, several in self._stages:
+            u: Any = () if several else None
+            if noisy and noise:
+                draws = [noise[f"noise{i + 1}"] for i in range(drawn, drawn + noisy)]
+                u, drawn = draws if several else draws[0], drawn + noisy
+            x, pull, batch = stage.forward(x, *arrays, train=train, noise=u)
             if self._dtype is not None and not pullbacks and not is_complex(x):
                 x = namespace(x).astype(x, self._dtype, copy=False)
             pullbacks.append(pull)
@@ -71,16 +73,17 @@ class Wired:
             found: list[Array] = [None] * end if into is None else list(into)
             dx = dy
             for i in range(len(pullbacks) - 1, -1 if wrt_input else self._first - 1, -1):
-                if isinstance(self._stages[i][0], Stage):
-                    dx, own = pullbacks[i](dx, None if into is None else into[end - self._counts[i] : end])
+                count = self._counts[i]
+                if self._stages[i][3]:
+                    dx, own = pullbacks[i](dx, None if into is None else into[end - count : end])
                 else:
                     dx, own = pullbacks[i](dx)
-                if len(own) != self._counts[i]:
+                if len(own) != count:
                     raise ValueError(f"{type(self._stages[i][0]).__name__} (layer {i + 1}): expected its pullback to "
-                                     f"return {self._counts[i]} gradients of parameters, got {len(own)}")
-                if wrt_input or i > self._first:
+                                     f"return {count} gradients of parameters, got {len(own)}")
+                if type(dx) is Deferred and (wrt_input or i > self._first):
                     dx = form(dx)  # before the parameters change, if they take their gradients at once
-                end -= len(own)
+                end -= count
                 for at, gradient in enumerate(own, end):
                     if (into is None or into[at] is not None) and gradient is not found[at]:
                         found[at] = form(gradient, found[at])
