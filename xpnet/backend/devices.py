@@ -82,7 +82,7 @@ class Device:
         self.why: str = ""
         kind, colon, index = str(name).partition(":")
         if kind not in ("cpu", "cuda", "auto") or (colon and (kind != "cuda" or not index.isdecimal())):
-            raise ValueError(f"expected the device 'cpu', 'cuda', 'cuda:N' or 'auto', got {name!r}")
+            raise ValueError(f"expected the device 'cpu', 'cuda', 'cuda:N' or 'auto', got {str(name)[:80]!r}")
         if kind == "auto":
             try:
                 self._use_cuda(0)

@@ -22,7 +22,7 @@ from ..backend import (
 )
 from .initializers import He, Initializer
 from .layer import LAYERS, Forward, Gradients, Layer, layer
-from .per_model import as_python, check_range, integer, is_array, per_model
+from .per_model import as_python, check_range, integer, is_array, per_model, shown
 
 __all__ = ["LAYERS", "BatchNorm", "Dropout", "Layer", "LeakyReLU", "Linear", "ReLU", "Standardize", "Tanh", "layer"]
 
@@ -117,7 +117,7 @@ class BatchNorm(Layer):
         for name, value, below in (("momentum", self.momentum, 1.0), ("eps", self.eps, math.inf)):
             check_range("BatchNorm", name, value, below=below)
             if is_array(value):
-                raise TypeError(f"BatchNorm: expected one {name} for all models, got {value!r}")
+                raise TypeError(f"BatchNorm: expected one {name} for all models, got {shown(value)}")
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         """Return the shape (features,) of all four arrays."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..backend import Array, namespace
-from ..nn.per_model import check_range, per_model
+from ..nn.per_model import check_range, flag, per_model
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "cast"]
 
@@ -96,6 +96,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         check_range("SGD", "momentum", self.momentum, below=1.0)
+        object.__setattr__(self, "nesterov", flag("SGD", "nesterov", self.nesterov))
 
     @property
     def slots(self) -> tuple[str, ...]:
