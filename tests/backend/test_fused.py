@@ -85,6 +85,33 @@ def test_an_update_is_that_of_the_layers_on_numpy(device: Device, case: str, dty
     assert_same(updates(learner(device, case, dtype), device, case, dtype), got)
 
 
+@pytest.mark.parametrize("case", ["any order, Adam", "descent"])
+def test_gradients_are_those_of_the_loss(device: Device, case: str) -> None:
+    """A rate of 0 leaves the parameters, and an update its gradients and the loss: central differences of that."""
+    made, (network, *_, n) = learner(device, case, "float64"), CASES[case]
+    rng = np.random.default_rng(2)
+    x, targets = (rng.uniform(size=(n, k)) for k in (network.in_features, network.out_features))
+    x, targets = device.asarray(x), device.asarray(targets / targets.sum(axis=1, keepdims=True))
+    noise = {name: device.asarray(rng.uniform(size=shape)) for name, shape in network.noise_shapes(n).items()}
+
+    def loss() -> float:
+        return float(made.update(x, targets, 0.0, noise, 1))
+
+    loss()
+    gradients = {name: to_numpy(a) for name, a in made.gradients.views.items()}
+    assert len(gradients) == len(network.parameters)
+    for name, gradient in gradients.items():
+        for entry in zip(*(rng.integers(0, size, 3) for size in gradient.shape), strict=True):
+            array, h = made.arrays[name], 1e-5
+            before, losses = float(array[entry]), []
+            for sign in (1.0, -1.0):
+                array[entry] = before + sign * h
+                losses.append(loss())
+            array[entry] = before
+            assert abs((losses[0] - losses[1]) / (2.0 * h) - gradient[entry]) < 1e-8, (name, entry)
+    assert max(np.abs(gradient).max() for gradient in gradients.values()) > 0.01
+
+
 def test_what_is_not_finite_stays_in_its_model(device: Device) -> None:
     def states(where: Device, *values: float) -> dict[str, Any]:
         made = learner(where, "models", "float64")

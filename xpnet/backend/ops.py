@@ -269,8 +269,14 @@ class Ops:
         layers : sequence of tuple
             Each layer behind the input's standardisation, with its arrays and the gradients of its parameters, by the
             layer's own names.
-        loss, rule, segments, clip_norm
-            As in ``loss`` and ``updater``.
+        loss : Loss
+            The objective.
+        rule : Optimizer
+            The optimizer, with its hyper-parameters on the device.
+        segments : sequence of Segment
+            The flat arrays, as ``updater`` takes them.
+        clip_norm : float, array or None
+            The largest norm of the gradient.
         models : tuple of int
             The model axis.
 
