@@ -39,12 +39,9 @@ class Ops:
     ----------
     kernels : str
         What computes in place of the library, as in ``" with Numba 0.61"``.
-    concurrent : bool
-        Whether the parts of an update are so few calls that another thread gathers data meanwhile.
     """
 
     kernels: str = ""
-    concurrent: bool = False
 
     def product(self, x: Array, w: Array) -> Array:
         """Return ``x @ w`` for a batch x (..., n, k); models that share x are one wide product.

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-from ..backend import OPS, Array, Device, Ops, namespace, ops_of
+from ..backend import OPS, Array, Device, Ops, namespace
 from ..backend.arrays import side_by_side
 from ..backend.blas import Descent, one_thread, threads
 from ..backend.libraries import batch_last
@@ -89,8 +89,8 @@ class BackgroundCall:
 class _Half:
     """What one thread does, with the features of one half.
 
-    One half gathers before it changes its weights, the other after, unless both were gathered ahead: threads whose long
-    calls end together wait for the interpreter, and for the system to wake them.
+    One half gathers before it changes its weights, the other after: threads whose long calls end together wait for the
+    interpreter, and for the system to wake them.
     """
 
     def __init__(self, which: int, columns: slice, rooms: list[Rows]) -> None:
@@ -98,36 +98,26 @@ class _Half:
         self._rooms = itertools.cycle(rooms)
         self.x: Array = None
         self.z: Array = None
-        self.ahead: Array = None  # rows of the next batch
 
     # A row is two of the array in halves.
-    def gathered(self, rows: Array) -> Array:
-        return next(self._rooms).take(2 * rows + self._which)
-
     def take(self, rows: Array) -> None:
-        self.x = self.gathered(rows)
-
-    def prepare(self, rows: Array) -> None:
-        self.ahead = self.gathered(rows)
+        self.x = next(self._rooms).take(2 * rows + self._which)
 
     def slice(self, rows: slice) -> None:
         self.x = next(self._rooms).slice(slice(2 * rows.start + self._which, 2 * rows.stop, 2))
 
     def multiply(self, w: Array, load: Callable[[_Half], None] | None = None) -> None:
         if load:
-            self.ahead = None
             load(self)
         self.z = self.x @ w[self._columns, :]
 
     def descend(self, descent: Descent, d: Array, following: Array | None) -> None:
-        x, ahead, self.ahead = self.x, self.ahead, None
-        if ahead is not None:
-            self.x = ahead
-        elif self._early and following is not None:
+        x = self.x
+        if self._early and following is not None:
             self.take(following)
         descent.add_product(x, d, self._columns)
         if following is not None:
-            if ahead is None and not self._early:
+            if not self._early:
                 self.take(following)
             self.multiply(descent.w)
 
@@ -163,13 +153,10 @@ class Halves:
     ) -> None:
         k = x.shape[1]
         self.shape: tuple[int, int] = (size, k)
-        # Whether the other thread may gather while this one is between the products: without kernels it would take the
-        # interpreter from many small operations.
-        self._idle = ops_of(x).concurrent
         self._mine, self._other = (
             _Half(which, own, [
                 Rows(halved(x), size, device, dtype, scaling and (scaling[0][own], scaling[1][own]))
-                for _ in range(2 if self._idle else 1 + which)
+                for _ in range(1 + which)
             ]) for which, own in enumerate((slice(0, k // 2), slice(k // 2, k)))
         )
         self._following: Array | None = None
@@ -177,7 +164,7 @@ class Halves:
         self._ahead = self._multiplied = False  # whether the next batch is there, and this one's product
 
     def __enter__(self) -> Halves:
-        self._ahead, self._mine.ahead, self._other.ahead = False, None, None
+        self._ahead = False
         with contextlib.ExitStack() as around:
             around.enter_context(one_thread(others=True))
             self._aside = BackgroundCall()
@@ -208,15 +195,7 @@ class Halves:
             load = self._load
             self._both(lambda half: half.multiply(w, load))
         self._aside.wait()
-        z = batch_last(self._mine.z + self._other.z)
-        following = self._following
-        if self._idle and following is not None and self._other.ahead is None:
-            self._aside.begin(lambda: self._prepare(following))
-        return z
-
-    def _prepare(self, rows: Array) -> None:
-        for half in (self._mine, self._other):
-            half.prepare(rows)
+        return batch_last(self._mine.z + self._other.z)
 
     def descend(self, descent: Descent, d: Array) -> Descent:
         """Have a matrix take its gradient, for the gradient d (size, m) of the product, and begin with the next."""

@@ -42,8 +42,6 @@ def _works() -> bool:
 class NumbaOps(NumpyOps):
     """Layers in a row, the softmax cross-entropy, batches and updates are a call each, which releases Python's lock."""
 
-    concurrent = True
-
     @property
     def kernels(self) -> str:  # type: ignore[override]
         """What computes in place of NumPy."""
