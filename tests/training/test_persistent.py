@@ -197,14 +197,18 @@ def test_divergence_is_raised_with_its_place(device: Device, launches: list[int]
     assert launches == [100]
 
 
-def test_some_rows_of_the_data(device: Device, launches: list[int]) -> None:
+@pytest.mark.parametrize("loss", [xpnet.SoftmaxCrossEntropy(), xpnet.MeanSquaredError()])
+def test_some_rows_of_bytes_with_labels_in_pieces(device: Device, launches: list[int], loss: Any) -> None:
     found = []
     for where in (device, Device()):
-        x, y = data(where, None, "float64")
+        x, y = data(where, None if loss.classifies else loss, "float64")
+        x = where.asarray(to_numpy(x * 8.0).astype("int8"))
         only = where.asarray(np.arange(119, 20, -1))
-        trainer = xpnet.Trainer(xpnet.mlp(7, [6], 3), batch_size=16, dtype="float64")
+        trainer = xpnet.Trainer(xpnet.mlp(7, [6], 3, standardize=True), batch_size=16, dtype="float64", loss=loss)
         trainer.start(where, x, only)
-        loop.Loop(trainer, trainer.batches(x, where.xp.take(y, only), only), updates=20).update_until(20)
+        labels = where.xp.repeat(y[only, ...], 2, axis=0)[::2, ...]
+        assert not labels.flags.c_contiguous
+        loop.Loop(trainer, trainer.batches(x, labels, only), updates=20).update_until(20)
         found.append(trainer)
     assert launches == [20]
     for name, array in found[1].state().items():

@@ -153,7 +153,7 @@ class Persistent:
             state = [a for part in _by_kind(learner) for a in (*part, *[first] * (3 - len(part)))]
             running = learner.running.segments or [first]
             given = self._table(self.program.numbers or [0.0], (models,))
-            self._before = [x, *(scaling or (first, first)), targets]
+            self._before = [x, *(scaling or (first, first)), device.xp.ascontiguousarray(targets)]
             self._between = [*state, running[0], device.asarray(given, dtype)]
             self._after = [device.asarray(words), device.empty((groups * self.program.scratch,), dtype)]
             self._kernel = gpu.compile_kernel(self.program.text, placed.group > 1, self._launch[2], device)
