@@ -15,14 +15,9 @@ class Deferred(functools.partial[Any]):
     """An entry of what a pullback returns that is not computed yet: a call of a function, which ``form`` makes.
 
     Whoever wants it forms it where it is needed, a weight's gradient in its buffer, say; what nobody wants, such as the
-    first layer's gradient with respect to its input, is never formed.
-
-    Parameters
-    ----------
-    function : function
-        From the arguments, and an array to write to as one more argument if there is one, to the array.
-    *arguments
-        Its arguments. Nothing may change them before the entry is formed.
+    first layer's gradient with respect to its input, is never formed. It is made like ``functools.partial``, from a
+    function and its arguments, which nothing may change before the entry is formed; an array to write to is one more
+    argument.
     """
 
 

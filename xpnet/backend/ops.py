@@ -63,7 +63,20 @@ class Ops:
         return self.multiply(x, w)
 
     def multiply(self, x: Array, w: Array) -> Array:
-        """Return ``x @ w`` of a batch and matrices that have the same model axes, or none."""
+        """Return ``x @ w`` of a batch and matrices that have the same model axes, or none.
+
+        Parameters
+        ----------
+        x : array of shape (*models, n, k)
+            The batch.
+        w : array of shape (*models, k, m)
+            The matrices.
+
+        Returns
+        -------
+        array of shape (*models, n, m)
+            The product.
+        """
         return x @ w
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
@@ -71,6 +84,18 @@ class Ops:
 
         The standard has no ``out``; without one, the large gradients would be allocated anew at every step,
         and their pages cost more than their arithmetic.
+
+        Parameters
+        ----------
+        a, b : array of shape (..., n, k), (..., k, m)
+            The factors.
+        out : array of shape (..., n, m), optional
+            Where to.
+
+        Returns
+        -------
+        array of shape (..., n, m)
+            The product, or ``out``.
         """
         if out is None:
             return a @ b
@@ -104,7 +129,20 @@ class Ops:
         return out
 
     def total(self, x: Array, out: Array | None = None) -> Array:
-        """Return the sum over the batch, (..., n, k) to (..., k), written to ``out`` if it is given."""
+        """Return the sum over the batch, written to ``out`` if it is given.
+
+        Parameters
+        ----------
+        x : array of shape (..., n, k)
+            What to add up.
+        out : array of shape (..., k), optional
+            Where to.
+
+        Returns
+        -------
+        array of shape (..., k)
+            The sum, or ``out``.
+        """
         ones = constant(x, (1, x.shape[-2]), 1.0)
         if out is None:
             return (ones @ x)[..., 0, :]
@@ -130,11 +168,34 @@ class Ops:
         return None
 
     def take(self, x: Array, rows: Array, out: Array | None = None) -> Array:
-        """Return rows of ``x``, by indices that are in range, in ``out`` of its dtype where the library can."""
+        """Return rows of ``x``, in ``out`` where the library can.
+
+        Parameters
+        ----------
+        x : array of shape (m, ...)
+            The data.
+        rows : array of int, shape (n,)
+            Indices, which are in range.
+        out : array of shape (n, ...), optional
+            An array of the dtype of x.
+
+        Returns
+        -------
+        array of shape (n, ...)
+            The rows.
+        """
         return namespace(x).take(x, rows, axis=0)
 
     def assign(self, out: Array, x: Array) -> None:
-        """Write ``x`` of any real dtype into ``out``, without an array between them where the library can."""
+        """Write ``x`` into ``out``, without an array between them where the library can.
+
+        Parameters
+        ----------
+        out : array
+            Where to; its dtype stays.
+        x : array
+            An array of the same shape, of any real dtype.
+        """
         out[...] = namespace(x).astype(x, out.dtype)
 
     def as_row_major(self, x: Array, free: Callable[[], int | None]) -> Array:
