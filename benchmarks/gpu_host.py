@@ -2,10 +2,10 @@
 
     CPUCUDA_SKIP_KERNELS=1 PYTHONPATH=.:tests python -m cpucuda benchmarks/gpu_host.py
 
-Two ways of one update stand side by side, in turns: the layers one after the other, as the array API says them, and
-fused launches. CuPy itself runs on the emulation in ``tests/cpucuda``, whose driver counts and does nothing else; the
-emulation's own share is part of both. Times are the process's processor time, which neighbours disturb least. Writes
-gpu_host.json and gpu_host.md in ``--out``.
+Three ways of one update stand side by side, in turns: the layers one after the other, as the array API says them, fused
+launches, and one launch for a thousand updates. CuPy itself runs on the emulation in ``tests/cpucuda``, whose driver
+counts and does nothing else; the emulation's own share is part of all. Times are the process's processor time, which
+neighbours disturb least. Writes gpu_host.json and gpu_host.md in ``--out``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from _gpu_section import write_json
 from environments import ROOT
 
 HIDDEN = {"H3+BN": [50, 50], "H9+BN": [50, 30, 20, 20, 10, 10, 10, 10]}
+WAYS = ["layers", "fused", "persistent"]
 #: Title, network, number of models.
 CASES = [("H3+BN", "H3+BN", 0), ("H9+BN", "H9+BN", 0), ("H3+BN, 8 models", "H3+BN", 8)]
 TEXT = """# What an update on a GPU costs the host
@@ -30,29 +31,40 @@ Made by `CPUCUDA_SKIP_KERNELS=1 PYTHONPATH=.:tests python -m cpucuda benchmarks/
 
 CuPy {cupy} on the emulation of `tests/cpucuda`, with kernels and products that do nothing: **no figure here is the time
 of a GPU.** Batches of 100 of 3072 bytes, standardised; SGD with an L2 penalty; the loop of `Trainer.fit` between two
-evaluations. µs are processor time per update, median and quartiles of {rounds} rounds in turns; the ratio is taken
-round by round.
+evaluations. µs are processor time per update, median and quartiles of {rounds} rounds in turns; the ratios are
+taken round by round.
 
 {table}
 """
 
 
-def prepared(case: str, models: int, *, fused: bool) -> Callable[[int], None]:
-    """Return a function that makes a number of updates, one way or the other."""
+def prepared(case: str, models: int, way: str) -> Callable[[int], None]:
+    """Return a function that makes a number of updates in one of the ways."""
     import cupy
 
     import xpnet
+    from xpnet.training import persistent
     from xpnet.training.loop import Loop
+
 
     device = xpnet.Device("cuda")
     network = xpnet.mlp(3072, HIDDEN[case], 10, batch_norm=True, standardize=True)
     trainer = xpnet.Trainer(network, l2=0.005, device=device, schedule=xpnet.CyclicLR(1e-5, 0.1, 500),
                             seed=list(range(models)) if models else 0)
     trainer.start(device)
-    if not fused:
+    if way == "layers":
         trainer.learner.fused = None
     x = device.asarray(np.random.default_rng(0).integers(256, size=(5000, 3072), dtype=np.uint8))
-    loop = Loop(trainer, trainer.batches(x, device.asarray(np.arange(5000) % 10)))
+    most, persistent.MOST = persistent.MOST, 2**40  # the emulation's two multiprocessors would have too much to do
+    try:
+        loop = Loop(trainer, trainer.batches(x, device.asarray(np.arange(5000) % 10)),
+                    updates=10**9 * (way == "persistent"))
+    finally:
+        persistent.MOST = most
+    if trainer.persistent != (way == "persistent"):
+        raise SystemExit(f"{case}: the updates are not {way}")
+    if way == "persistent":
+        return lambda count: loop.update_until(trainer.step + count)
 
     def update(count: int) -> None:
         losses = [trainer.update(*batch) for batch in loop.minibatches(trainer.step, trainer.step + count)]
@@ -62,11 +74,10 @@ def prepared(case: str, models: int, *, fused: bool) -> Callable[[int], None]:
 
 
 def measured(case: str, models: int, rounds: int, counts: Sequence[int]) -> dict[str, Any]:
-    """Return launches and times of the two ways of an update: ``counts`` updates per round of each."""
+    """Return launches and times of the ways of an update: ``counts`` updates per round of each."""
     import cpucuda
 
-    ways = {"layers": (prepared(case, models, fused=False), counts[0]),
-            "fused": (prepared(case, models, fused=True), counts[1])}
+    ways = {name: (prepared(case, models, name), count) for name, count in zip(WAYS, counts, strict=True)}
     found: dict[str, Any] = {name: {"us": []} for name in ways}
     for way, _ in ways.values():
         way(2)
@@ -83,7 +94,8 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--updates", type=int, nargs=2, default=[20, 400], help="per round: layers, fused")
+    parser.add_argument("--updates", type=int, nargs=3, default=[20, 400, 5000],
+                        help=f"per round: {', '.join(WAYS)}")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     args = parser.parse_args()
     import cupy
@@ -94,10 +106,12 @@ def main() -> None:
     rows = []
     for title, case, models in CASES:
         found[title] = result = measured(case, models, args.rounds, args.updates)
-        both = [result[way] for way in ("layers", "fused")]
-        rows.append([title, *(f"{way['kernels']:.0f} + {way['cublas']:.0f}" for way in both),
-                     *(middle(summary(way["us"])) for way in both), middle(ratio(both[0]["us"], both[1]["us"]))])
-    head = ["network", "kernels + products, layers", "fused", "µs, layers", "µs, fused", "times less"]
+        plain, *others = ways = [result[way] for way in WAYS]
+        rows.append([title, *(f"{way['kernels']:.3g} + {way['cublas']:.0f}" for way in ways),
+                     *(middle(summary(way["us"])) for way in ways),
+                     *(middle(ratio(plain["us"], way["us"])) for way in others)])
+    head = ["network", "kernels + products, layers", *WAYS[1:], *(f"µs, {way}" for way in WAYS),
+            *(f"times less, {way}" for way in WAYS[1:])]
     text = TEXT.format(facts=facts(found["facts"]), cupy=cupy.__version__, rounds=args.rounds, table=table(head, rows))
     write_json(args.out / "gpu_host.json", found)
     (args.out / "gpu_host.md").write_text(text, encoding="utf-8")

@@ -1,6 +1,6 @@
-"""Registers, shared memory and spills of the fused kernels, as NVIDIA's compiler reports them; no GPU is needed.
+"""Registers, shared memory and spills of the fused and persistent kernels, by NVIDIA's compiler; no GPU is needed.
 
-    pip install nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12
+    pip install nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 nvidia-cuda-cccl-cu12
     PYTHONPATH=.:tests python -m cpucuda benchmarks/gpu_kernels.py --nvrtc .../nvidia/cuda_nvrtc/lib/libnvrtc.so.12
 
 The sources are those that updates of the report's networks compile, with CuPy's own options. Writes gpu_kernels.json
@@ -21,12 +21,13 @@ from _gpu_section import write_json
 from environments import ROOT
 
 ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_100"]
-TEXT = """# Registers of the fused kernels
+TEXT = """# Registers of the fused and persistent kernels
 
 Made by `python -m cpucuda benchmarks/gpu_kernels.py`, with NVRTC {version}. {facts}
 
 Registers of a thread + bytes of static shared memory, of each kernel once where several cases have the same; {spills}.
 Networks of 3072-[50, 50]-10 with batch norm, and of the same widths without; batches of bytes that are standardised.
+`train` makes many updates in one launch, here on a GPU of 132 multiprocessors; H9 has eight hidden layers.
 
 {table}
 """
@@ -69,13 +70,37 @@ def sources() -> dict[str, str]:
             for source in made:
                 if source not in found.values():
                     found[f"{dtype}, {title}, {len(found)}"] = source
+    return found | persistent_sources(x, y)
+
+
+def persistent_sources(x: Any, y: Any) -> dict[str, str]:
+    """Return the sources of kernels for many updates, as they are on a GPU of 132 multiprocessors."""
+    import xpnet
+    from xpnet.backend.cuda.persistent import Limits
+    from xpnet.training.persistent import Persistent
+
+    found = {}
+    cases: list[tuple[str, list[int], int, str, Any]] = [
+        ("H3+BN, SGD", [50, 50], 0, "float32", xpnet.SGD()), ("H3+BN, SGD", [50, 50], 0, "float64", xpnet.SGD()),
+        ("H9+BN, momentum", [50, 30, 20, 20, 10, 10, 10, 10], 0, "float32", xpnet.SGD(0.9)),
+        ("H3+BN, 8 models, AdamW", [50, 50], 8, "float32", xpnet.AdamW()),
+    ]
+    for title, hidden, models, dtype, optimizer in cases:
+        network = xpnet.mlp(3072, hidden, 10, batch_norm=True, standardize=True)
+        trainer = xpnet.Trainer(network, optimizer=optimizer, l2=0.005, dtype=dtype, device=xpnet.Device.of(x),
+                                seed=list(range(models)) if models else 0)
+        trainer.start(xpnet.Device.of(x))
+        kernel = Persistent(trainer.learner, network, optimizer, trainer.loss, 0.005, None, trainer.seed,
+                            trainer.batches(x, y), limits=Limits(132, 225 * 2**10))
+        found[f"{dtype}, {title}, {len(found)}"] = kernel.program.text
     return found
 
 
-def report(library: Any, source: str, architecture: str, include: Path) -> dict[str, dict[str, int]]:
+def report(library: Any, source: str, architecture: str, packages: Path) -> dict[str, dict[str, int]]:
     """Compile a source and return what the compiler says of each kernel in it."""
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
-    options = [f"--gpu-architecture={architecture}", "--ptxas-options=-v", "-ftz=true", f"-I{include}"]
+    options = [f"--gpu-architecture={architecture}", "--ptxas-options=-v", "-ftz=true",
+               *(f"-I{packages / name / 'include'}" for name in ("cuda_runtime", "cuda_cccl"))]
     encoded = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
     library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"fused.cu", 0, None, None)
     failed = library.nvrtcCompileProgram(program, len(options), encoded)
@@ -103,11 +128,11 @@ def main() -> None:
     collected = sources()  # with the emulation's compiler, which CuPy must find first
     library, major, minor = ctypes.CDLL(str(args.nvrtc)), ctypes.c_int(), ctypes.c_int()
     library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
-    include = args.nvrtc.parent.parent.parent / "cuda_runtime" / "include"
+    packages = args.nvrtc.parent.parent.parent
     found: dict[str, Any] = {}
     for title, source in collected.items():
         for architecture in ARCHITECTURES:
-            for kernel, numbers in report(library, source, architecture, include).items():
+            for kernel, numbers in report(library, source, architecture, packages).items():
                 found.setdefault(f"{kernel}: {title.rpartition(',')[0]}", {})[architecture] = numbers
     rows, seen = [], set()
     for name, each in sorted(found.items()):

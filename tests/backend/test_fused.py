@@ -129,9 +129,10 @@ def test_what_is_not_finite_stays_in_its_model(device: Device) -> None:
     assert np.isfinite(calm["losses"]).all()
 
 
-def test_the_host_s_share_is_measured_with_both_ways_launches(device: Device) -> None:
+def test_the_host_s_share_is_measured_with_each_way_s_launches(device: Device) -> None:
     pytest.importorskip("cpucuda")
-    found = gpu_host.measured("H3+BN", 0, 1, (1, 1))
+    found = gpu_host.measured("H3+BN", 0, 1, (1, 1, 2))
+    assert found["persistent"]["kernels"] == 0.5
     assert found["fused"]["kernels"] + found["fused"]["cublas"] <= 16
     assert found["layers"]["kernels"] > 60
     assert len(found["layers"]["us"]) == len(found["fused"]["us"]) == 1
