@@ -6,7 +6,6 @@ Nothing here imports Numba before training asks for the first kernel: that takes
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import importlib.util
 import warnings
 from collections.abc import Callable, Sequence
@@ -45,6 +44,8 @@ class NumbaOps(NumpyOps):
     @property
     def kernels(self) -> str:  # type: ignore[override]
         """What computes in place of NumPy."""
+        import importlib.metadata  # which takes a while
+
         return f" with Numba {importlib.metadata.version('numba')}"
 
     def fuse(self, layers: Sequence[Any]) -> Sequence[Any]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numba
-from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .jit import OPTIONS
@@ -28,6 +27,7 @@ def _gemm(context: Any, gemm: Any, left: Any, right: Any, m: Any, n: Any, k: Any
     signature = types.void(*[types.int64] * 6, one, *[types.int64] * 6)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        ir = cgutils.ir
         gemm, left, right, m, n, k, one, a, lda, b, ldb, c, ldc = arguments
         small, size, real = ir.IntType(32), ir.IntType(64), one.type
         pointer = ir.IntType(8).as_pointer()

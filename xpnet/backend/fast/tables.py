@@ -38,7 +38,10 @@ class Tables:
     def __init__(
         self, blocks: Sequence[Block], arrays: tuple[Any, ...], models: tuple[int, ...], width: int, dtype: Any
     ) -> None:
-        self.arrays, self.models, self.width, self.dtype = arrays, models, width, dtype
+        self.arrays: tuple[Any, ...] = arrays
+        self.models: tuple[int, ...] = models
+        self.width: int = width
+        self.dtype: Any = dtype
         self._blocks, self._layouts = blocks, dict[int, tuple[np.ndarray, int, list[slice]]]()
         self._receivers: tuple[list[Any], np.ndarray] | None = None
         self.gemm: int = gemm_address(dtype)
@@ -53,12 +56,12 @@ class Tables:
             self._shapes |= {place: (features,) for name, place in own.items() if name in chain.ARRAYS[1:]}
             self.sizes.append((width, features))
             width = features
-        self.fits = all(map(self._takes, range(len(arrays)), arrays)) and (
+        self.fits: bool = all(map(self._takes, range(len(arrays)), arrays)) and (
             bool(self.gemm) or all(np.prod(shape) <= LARGE for shape in self._shapes.values()))
         if self.fits:
             self._table = self._addresses(arrays)
             self.kernels: Any = compiled(chain.SIGNATURES, T=dtype.name)
-        self.width_at_most = max(max(pair) for pair in self.sizes)
+        self.width_at_most: int = max(max(pair) for pair in self.sizes)
 
     def _takes(self, place: int, array: Any) -> bool:
         shape = self._shapes[place]
