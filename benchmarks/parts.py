@@ -76,7 +76,7 @@ def update(trainer: Any, x: Any, targets: Any, lr: Any, clock: Clock) -> None:
     halves = isinstance(x, Halves)
     product = "two threads: wait for the other, add" if halves else "first layer, product"
     gradient = "two threads: descent, next batch, product" if halves else "first layer, gradient and descent"
-    for i, (layer, arrays, _) in enumerate(stages):
+    for i, (layer, arrays, *_) in enumerate(stages):
         out, pullback, own = layer.forward(out, *arrays, train=True)
         pullbacks.append(pullback)
         batch += own
@@ -119,7 +119,7 @@ def case(network: str, models: int, halves: bool, steps: int, images: int) -> di
             made, seconds = ours.run(steps // 10)
             whole.append(1e6 * seconds / made)
         batches = trainer.batches(x, y)
-        rates = Loop(trainer, batches).rates(0, 2)
+        rates = Loop(trainer, batches)._placed_rates(0, 2)
         clock.last = time.perf_counter()
         for features, targets in batches.run(trainer.step, trainer.step + steps // 5):
             clock.tick("targets" if isinstance(features, Halves) else "gather, conversion, standardisation; targets")
