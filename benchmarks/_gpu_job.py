@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from _gpu_device import Cuda
+from _gpu_paths import check_way, made_by, ways
 from _gpu_section import NETWORKS, AbsentError, Section
 
 import xpnet
@@ -24,7 +25,7 @@ from xpnet import CyclicLR, Trainer, random
 from xpnet.backend import Device
 
 BATCH_NORM = xpnet.BatchNorm()  # its constants are the peers' too
-MODELS = (1, 4, 16, 64, 256, 1024)
+MODELS = (1, 4, 16, 64, 256, 1024, 4096)
 COMPARED = 20  # updates whose losses are compared
 
 
@@ -193,21 +194,27 @@ def runner(trainer: Trainer, data: tuple[Any, Any]) -> Callable[[int], int]:
 
 
 def step_time(section: Section, device: str) -> None:
-    """Measure an update of xpnet."""
+    """Measure an update of xpnet, made in each way."""
     here = Device(device)
-    lines = []
+    lines, left = [], 2 * len(ways(here))
     with here.activate():
-        for left, (name, job) in zip((2, 1), jobs(section).items(), strict=True):
+        for network, job in jobs(section).items():
             host = job.data()
             data = tuple(here.asarray(a) for a in host)
-            trainer = job.trainer(here)
-            run = runner(trainer, data)
-            run(COMPARED)
-            same_job(section, name, trainer.history.batch_loss, job.reference(host))
-            run(2 if section.small else 100)
-            found = measure(section, run, xpnet_clock(here), 0.6 * section.left() / left)
-            section.result(name, found)
-            lines.append(per_step(name, found))
+            golden = job.reference(host)
+            for way in ways(here):
+                name = f"{network}, {way}"
+                with made_by(way):
+                    trainer = job.trainer(here)
+                    run = runner(trainer, data)
+                    run(COMPARED)
+                    check_way(section, name, trainer, way)
+                    same_job(section, name, trainer.history.batch_loss, golden)
+                    run(2 if section.small else 100)
+                    found = measure(section, run, xpnet_clock(here), 0.6 * section.left() / left)
+                left -= 1
+                section.result(name, found)
+                lines.append(per_step(name, found))
     section.result("headline", "; ".join(lines))
 
 
@@ -257,13 +264,20 @@ def many_models(section: Section, device: str) -> None:
         for k, models in enumerate(counts):
             if not has_time(section, models):
                 break
-            trainer = job.trainer(here, **sweep(models), divergence="freeze")
-            run = runner(trainer, data)
-            run(COMPARED)
-            if models <= 4:
-                same_job(section, f"{models} models", trainer.history.batch_loss, job.reference(host, **sweep(models)))
-            found = measure(section, run, xpnet_clock(here), min(4.0, 0.5 * section.left() / (len(counts) - k)), 2000)
-            lines.append(add_model_steps(found, models))
-            section.result(f"{models} models", found)
-            del trainer, run
+            golden = job.reference(host, **sweep(models)) if models <= 4 else None
+            for way in ways(here)[1:]:
+                trainer = job.trainer(here, **sweep(models), divergence="freeze")
+                run = runner(trainer, data)
+                with made_by(way):
+                    run(COMPARED)
+                    if trainer.path != way:  # the model axis may be too long for the persistent kernel
+                        section.shorten(f"{models} models: not {way}, and not measured twice")
+                        break
+                    if golden is not None:
+                        same_job(section, f"{models} models, {way}", trainer.history.batch_loss, golden)
+                    seconds = min(2.0, 0.25 * section.left() / (len(counts) - k))
+                    found = measure(section, run, xpnet_clock(here), seconds, 2000)
+                lines.append(f"{way} {add_model_steps(found, models)}")
+                section.result(f"{models} models, {way}", found)
+                del trainer, run
     section.result("headline", f"model-steps per second: {', '.join(lines)}")

@@ -103,14 +103,14 @@ def test_the_parity_table_sees_a_difference(wrong: str, monkeypatch: pytest.Monk
 HIDDEN = {"3 layers": (50, 50), "9 layers": (50, 30, 20, 20, 10, 10, 10, 10)}
 REPORT, FAST = CyclicLR(1e-5, 1e-1, 2250), CyclicLR(1e-5, 1e-1, 50)
 OPTIONS: dict[str, dict[str, Any]] = {
-    "report": {"schedule": REPORT},
+    "report": {"schedule": REPORT, "seed": 9},
     "sweep": {"schedule": REPORT, "l2": [0.005, 0.0005], "seed": [9, 5]},
     "fast": {"schedule": FAST},
     "dropout, momentum": {"optimizer": SGD(momentum=0.9, nesterov=True), "schedule": CyclicLR(1e-5, 1e-2, 50)},
 }
 RUNS = [("3 layers", name) for name in OPTIONS] + [("9 layers", name) for name in ("report", "sweep", "fast")]
 # Where rounding moves the input of one ReLU across 0, the gradient jumps, and from there float32 and float64 are
-# two runs. The 9-layer network meets that within 200 updates from half of the seeds (not from 4, 5 and 9 at the
+# two runs. The 9-layer network meets that within 200 updates from half of the seeds (not from 5 and 9 at the
 # report's rates), and nearly always at rates that rise 45 times as fast.
 SMOOTH_RUNS = [run for run in RUNS if run != ("9 layers", "fast")]
 

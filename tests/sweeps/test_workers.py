@@ -215,7 +215,7 @@ def test_a_worker_that_is_killed_is_replaced(undisturbed: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_a_coordinator_that_is_stopped_costs_what_is_in_flight(undisturbed: Path, tmp_path: Path, sign: int) -> None:
     tmp_path = tmp_path / "out"
     coordinator = start(tmp_path)

@@ -63,9 +63,8 @@ def test_a_kill_in_any_call_of_a_write_loses_nothing(call: tuple[str, int], tmp_
     assert not [path for path in (tmp_path / "checkpoints").iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.parametrize("job", ["momentum, batch norm", "Adam, dropout"])
-def test_a_training_killed_at_random_moments_ends_as_if_it_had_not_been(job: str, tmp_path: Path) -> None:
-    found = storm(job, 1000, 4, tmp_path / "storm", seed=1, longest=0.4)  # the first kill comes in any case
+def test_a_training_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    found = storm("Adam, dropout", 1000, 4, tmp_path / "storm", seed=1, longest=0.4)  # the first kill comes in any case
     assert found.problems == []
     assert 1 <= found.kills <= 4
 

@@ -65,11 +65,13 @@ def compile_kernel(source: str, cooperative: bool, shared: int, device: Device) 
         If it does not compile.
     """
     cupy = importlib.import_module("cupy")
-    kernel = cupy.RawKernel(source, "train", enable_cooperative_groups=cooperative)
+    # CuPy 13 asks for C++11 by default, which the header of cooperative groups no longer takes.
+    kernel = cupy.RawKernel(source, "train", ("--std=c++17",), enable_cooperative_groups=cooperative)
     try:
         kernel.compile()
     except cupy.cuda.compiler.CompileException as error:
-        raise CompileError(str(error).strip().splitlines()[0]) from error
+        lines = str(error).strip().splitlines()
+        raise CompileError(next((line for line in lines if "error" in line), lines[0])) from error
     if shared > 48 * 1024:
         kernel.max_dynamic_shared_size_bytes = shared
     return kernel
