@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -125,7 +126,9 @@ class Ops:
         found = apart(wide, d.shape)
         if out is None:
             return found
-        out[...] = found  # which is a view of ``out`` unless its models lie one behind the other
+        # A view of ``out`` unless its models lie one behind the other; PyTorch refuses to assign that of one model.
+        if math.prod(d.shape[:-2]) > 1:
+            out[...] = found
         return out
 
     def total(self, x: Array, out: Array | None = None) -> Array:
