@@ -280,7 +280,7 @@ class Ops:
             Offset and scale (features,): rows are ``(x - offset) * scale``, computed in the dtype of these two, which
             is that of ``out`` or float64.
         buffer : array of shape (n, features)
-            Of which the first rows are ``out``: it has the most rows at once.
+            The memory whose first rows are ``out``; it has room for the most rows at once.
 
         Returns
         -------

@@ -28,7 +28,7 @@ class GatheredRows:
     outputs : int
         Width of the targets.
     dtype : str
-        Of what is written.
+        The dtype that is written.
     one_hot : bool
         Whether labels are class indices.
     scaling : tuple of array, optional

@@ -58,7 +58,7 @@ class FusedStep:
     models : tuple of int
         The model axis; () for one network.
     dtype : {"float32", "float64"}
-        Of all arrays.
+        The dtype of all arrays.
     """
 
     def __init__(

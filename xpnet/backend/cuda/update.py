@@ -62,7 +62,7 @@ class Rule:
         Parameters
         ----------
         dtype : str
-            Of the parameters.
+            The dtype of the parameters.
         segments : sequence of Flat
             All parameters.
         models : int

@@ -32,7 +32,7 @@ class Tables:
     width : int
         Features of the input.
     dtype : numpy.dtype
-        Of all arrays.
+        The dtype of all arrays.
     """
 
     def __init__(
