@@ -12,12 +12,16 @@ from xpnet import Trainer
 from xpnet.backend import Device
 from xpnet.training import loop
 
-__all__ = ["check_way", "made_by", "ways"]
+__all__ = ["WAYS", "check_way", "made_by", "ways"]
+
+
+#: What ``Trainer.path`` may be.
+WAYS = ("plain", "fused", "persistent")
 
 
 def ways(device: Device) -> tuple[str, ...]:
     """Return what ``Trainer.path`` may be on a device."""
-    return ("plain",) if device.is_host else ("plain", "fused", "persistent")
+    return WAYS[:1] if device.is_host else WAYS
 
 
 @contextlib.contextmanager

@@ -2,10 +2,10 @@
 
     CPUCUDA_SKIP_KERNELS=1 PYTHONPATH=.:tests python -m cpucuda benchmarks/gpu_host.py
 
-Three ways of one update stand side by side, in turns: the layers one after the other, as the array API says them, fused
-launches, and one launch for a thousand updates. CuPy itself runs on the emulation in ``tests/cpucuda``, whose driver
-counts and does nothing else; the emulation's own share is part of all. Times are the process's processor time, which
-neighbours disturb least. Writes gpu_host.json and gpu_host.md in ``--out``.
+Three ways of one update stand side by side, in turns: plain, layer by layer as the array API says it, fused launches, and
+one launch for a thousand updates. CuPy itself runs on the emulation in ``tests/cpucuda``, whose driver counts and does
+nothing else; the emulation's own share is part of all. Times are the process's processor time, which neighbours disturb
+least. Writes gpu_host.json and gpu_host.md in ``--out``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 from _cpu_tables import facts, machine, middle, ratio, summary, table
+from _gpu_paths import WAYS, made_by
 from _gpu_section import write_json
 from environments import ROOT
 
 HIDDEN = {"H3+BN": [50, 50], "H9+BN": [50, 30, 20, 20, 10, 10, 10, 10]}
-WAYS = ["layers", "fused", "persistent"]
 #: Title, network, number of models.
 CASES = [("H3+BN", "H3+BN", 0), ("H9+BN", "H9+BN", 0), ("H3+BN, 8 models", "H3+BN", 8)]
 TEXT = """# What an update on a GPU costs the host
@@ -46,22 +46,19 @@ def prepared(case: str, models: int, way: str) -> Callable[[int], None]:
     from xpnet.training import persistent
     from xpnet.training.loop import Loop
 
-
     device = xpnet.Device("cuda")
     network = xpnet.mlp(3072, HIDDEN[case], 10, batch_norm=True, standardize=True)
     trainer = xpnet.Trainer(network, l2=0.005, device=device, schedule=xpnet.CyclicLR(1e-5, 0.1, 500),
                             seed=list(range(models)) if models else 0)
-    trainer.start(device)
-    if way == "layers":
-        trainer.learner.fused = None
     x = device.asarray(np.random.default_rng(0).integers(256, size=(5000, 3072), dtype=np.uint8))
     most, persistent.MOST = persistent.MOST, 2**40  # the emulation's two multiprocessors would have too much to do
     try:
-        loop = Loop(trainer, trainer.batches(x, device.asarray(np.arange(5000) % 10)),
-                    updates=10**9 * (way == "persistent"))
+        with made_by(way):
+            trainer.start(device)
+            loop = Loop(trainer, trainer.batches(x, device.asarray(np.arange(5000) % 10)), updates=1)
     finally:
         persistent.MOST = most
-    if trainer.persistent != (way == "persistent"):
+    if trainer.path != way:
         raise SystemExit(f"{case}: the updates are not {way}")
     if way == "persistent":
         return lambda count: loop.update_until(trainer.step + count)
@@ -110,7 +107,7 @@ def main() -> None:
         rows.append([title, *(f"{way['kernels']:.3g} + {way['cublas']:.0f}" for way in ways),
                      *(middle(summary(way["us"])) for way in ways),
                      *(middle(ratio(plain["us"], way["us"])) for way in others)])
-    head = ["network", "kernels + products, layers", *WAYS[1:], *(f"µs, {way}" for way in WAYS),
+    head = ["network", "kernels + products, plain", *WAYS[1:], *(f"µs, {way}" for way in WAYS),
             *(f"times less, {way}" for way in WAYS[1:])]
     text = TEXT.format(facts=facts(found["facts"]), cupy=cupy.__version__, rounds=args.rounds, table=table(head, rows))
     write_json(args.out / "gpu_host.json", found)

@@ -134,8 +134,8 @@ def test_the_host_s_share_is_measured_with_each_way_s_launches(device: Device) -
     found = gpu_host.measured("H3+BN", 0, 1, (1, 1, 2))
     assert found["persistent"]["kernels"] == 0.5
     assert found["fused"]["kernels"] + found["fused"]["cublas"] <= 16
-    assert found["layers"]["kernels"] > 60
-    assert len(found["layers"]["us"]) == len(found["fused"]["us"]) == 1
+    assert found["plain"]["kernels"] > 60
+    assert len(found["plain"]["us"]) == len(found["fused"]["us"]) == 1
 
 
 def test_what_the_compiler_reports_is_read() -> None:

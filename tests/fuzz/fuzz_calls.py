@@ -36,15 +36,7 @@ KINDS = ("train", "resume", "estimate", "sweep", "convert") * 2 + ("command",)
 
 
 class Calls(ConversionCalls, CommandCalls):
-    """A source of random calls, with a folder for files.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of all that is drawn.
-    folder : Path
-        The folder.
-    """
+    """Random calls of every kind."""
 
     def __init__(self, seed: int, folder: Path) -> None:
         super().__init__(seed, folder)

@@ -65,6 +65,10 @@ class Learner:
         The input's offset and scale.
     descent : object or None
         What takes the first layer's gradient as it is formed.
+    fused : object or None
+        What makes a whole update in one call: see ``Ops.whole_update``.
+    why : str
+        The reason if there is none.
 
     Raises
     ------

@@ -13,7 +13,8 @@ import numpy as np
 
 DTYPES = ("f2", "f4", "f8", "c8", "c16", "i4", "i8", "u1", "?")
 FLOATS, COMPLEX, INTEGERS = DTYPES[:3], DTYPES[3:5], DTYPES[5:8]
-#: Those that the tests try: their kernels take minutes to compile. ``CPUCUDA_DTYPES="f2 c8 c16 i4 u1"`` tries the others.
+#: Those that the tests try: the kernels of all take minutes to compile. ``CPUCUDA_DTYPES="f2 c8 c16 i4 u1"`` tries the
+#: others.
 TRIED = tuple(os.environ.get("CPUCUDA_DTYPES", "f4 f8 i8 ?").split())
 #: Relative error by the precision of a result.
 TOLERANCE = {"f2": 4e-3, "f4": 2e-5, "c8": 2e-5, "f8": 1e-11, "c16": 1e-11}

@@ -16,18 +16,19 @@ from typing import Any, NamedTuple
 
 from ..arrays import Array
 
-__all__ = ["Kernels", "Launch", "Matrix", "c_name", "declare", "pointer", "product"]
+__all__ = ["C_NAMES", "Kernels", "Launch", "Matrix", "c_name", "declare", "pointer", "product"]
 
 _TYPES: dict[str, Any] = {"int": ctypes.c_int, "long long": ctypes.c_longlong, "double": ctypes.c_double}
-_NAMES = {"float16": "half", "float32": "float", "float64": "double", "bool": "bool", "int8": "signed char",
-          "int16": "short", "int32": "int", "int64": "long long", "uint8": "unsigned char", "uint16": "unsigned short",
-          "uint32": "unsigned int", "uint64": "unsigned long long"}
+#: What C calls the dtypes that kernels read.
+C_NAMES = {"float16": "half", "float32": "float", "float64": "double", "bool": "bool", "int8": "signed char",
+           "int16": "short", "int32": "int", "int64": "long long", "uint8": "unsigned char", "uint16": "unsigned short",
+           "uint32": "unsigned int", "uint64": "unsigned long long"}
 _FIELD = re.compile(r"([\w ]+?)\s*(\*?)\s*(\w+)(?:\[(\d+)\])?;")
 
 
 def c_name(dtype: Any) -> str:
     """Return what a dtype is called in C."""
-    return _NAMES[str(dtype)]
+    return C_NAMES[str(dtype)]
 
 
 def declare(name: str, fields: str, known: Mapping[str, type[ctypes.Structure]] | None = None) -> Any:

@@ -12,13 +12,12 @@ import numpy as np
 
 from ..arrays import Array
 from ..devices import Device
+from .launch import C_NAMES
 
 __all__ = ["C_TYPES", "CompileError", "Limits", "compile_kernel", "fixed_source", "launch", "limits"]
 
-#: C's names of the dtypes that the kernel reads.
-C_TYPES = {"float32": "float", "float64": "double", "bool": "bool", "int8": "signed char", "int16": "short",
-           "int32": "int", "int64": "long long", "uint8": "unsigned char", "uint16": "unsigned short",
-           "uint32": "unsigned int", "uint64": "unsigned long long"}
+#: C's names of the dtypes that the kernel reads: no half, which needs a header of its own.
+C_TYPES = {dtype: name for dtype, name in C_NAMES.items() if dtype != "float16"}
 
 
 class CompileError(RuntimeError):
