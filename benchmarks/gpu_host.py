@@ -2,10 +2,10 @@
 
     CPUCUDA_SKIP_KERNELS=1 PYTHONPATH=.:tests python -m cpucuda benchmarks/gpu_host.py
 
-Three ways of one update stand side by side, in turns: plain, layer by layer as the array API says it, fused launches, and
-one launch for a thousand updates. CuPy itself runs on the emulation in ``tests/cpucuda``, whose driver counts and does
-nothing else; the emulation's own share is part of all. Times are the process's processor time, which neighbours disturb
-least. Writes gpu_host.json and gpu_host.md in ``--out``.
+Three ways of one update stand side by side, in turns: plain, layer by layer as the array API says it, fused launches,
+and one launch for a thousand updates. CuPy itself runs on the emulation in ``tests/cpucuda``, whose driver counts and
+does nothing else; the emulation's own share is part of all. Times are the process's processor time, which neighbours
+disturb least. Writes gpu_host.json and gpu_host.md in ``--out``.
 """
 
 from __future__ import annotations
